@@ -1,0 +1,21 @@
+"""The errors a user can meet.  Each message carries the numbers and the way out."""
+
+
+class RequestRejected(ValueError):
+    """A request that cannot be served; it was refused at the door and nothing else was touched."""
+
+
+class ConfigError(ValueError):
+    """An engine option that is unknown, out of range or at odds with another."""
+
+
+class UnsupportedModel(ValueError):
+    """A model, or a detail of its configuration, which jpaged does not understand."""
+
+
+class CompiledAfterWarmup(RuntimeError):
+    """A step was compiled while serving although `jit_monitor="error"` forbids it."""
+
+
+class PolicyWarning(UserWarning):
+    """A scheduling policy raised; the engine replaced it with first come, first served."""

@@ -1,0 +1,79 @@
+"""A Hugging Face `config.json` that remembers which of its keys were read.
+
+A model that is not understood is refused, not approximated: a key that nobody read and nobody
+declared irrelevant could change what the model computes.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jpaged.errors import UnsupportedModel
+
+# keys that do not change the logits of a decoder-only model at inference
+IRRELEVANT = frozenset(
+    """_name_or_path architectures model_type torch_dtype dtype transformers_version
+    use_cache initializer_range initializer_factor bos_token_id eos_token_id pad_token_id
+    sep_token_id decoder_start_token_id output_attentions output_hidden_states return_dict
+    attention_dropout hidden_dropout hidden_dropout_prob dropout activation_dropout layerdrop
+    attn_pdrop embd_pdrop resid_pdrop summary_type summary_use_proj summary_activation
+    summary_proj_to_labels summary_first_dropout task_specific_params pretraining_tp prefix
+    id2label label2id problem_type finetuning_task chunk_size_feed_forward is_encoder_decoder
+    is_decoder gradient_checkpointing init_std n_ctx unsloth_fixed unsloth_version
+    use_mrope _attn_implementation_autoset auto_map tokenizer_class
+    generation_config n_special predict_special_tokens vocab_type mlp_dropout""".split()
+)
+
+
+class HFConfig:
+    """Reads like a dict; `unread()` names what nobody asked for."""
+
+    def __init__(self, values: dict[str, Any]):
+        self.values = values
+        self._read: set[str] = set()
+
+    @classmethod
+    def load(cls, folder: Path) -> "HFConfig":
+        path = folder / "config.json"
+        if not path.is_file():
+            raise UnsupportedModel(f"{folder} has no config.json; is it a model folder?")
+        try:
+            return cls(json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            raise UnsupportedModel(f"{path} is not JSON: {error}") from error
+
+    @property
+    def model_type(self) -> str:
+        return self.values.get("model_type", "")
+
+    def __getitem__(self, key: str) -> Any:
+        self._read.add(key)
+        if key not in self.values:
+            raise UnsupportedModel(f"config.json lacks {key!r}, which {self.model_type} needs")
+        return self.values[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value, or the default where it is absent or null."""
+        self._read.add(key)
+        value = self.values.get(key)
+        return default if value is None else value
+
+    def require(self, key: str, *allowed: Any) -> None:
+        """Refuses a setting we do not implement.  `allowed[0]` is the default."""
+        value = self.get(key, allowed[0])
+        if value not in allowed:
+            raise UnsupportedModel(
+                f"{self.model_type} with {key}={value!r} is not supported; "
+                f"supported: {', '.join(map(repr, allowed))}"
+            )
+
+    def unread(self) -> list[str]:
+        return sorted(set(self.values) - self._read - IRRELEVANT)
+
+    def refuse_unread(self) -> None:
+        if self.unread():
+            named = ", ".join(f"{key}={self.values[key]!r}" for key in self.unread())
+            raise UnsupportedModel(
+                f"config.json has settings that jpaged's {self.model_type} does not understand: "
+                f"{named}; remove those that do not change the model's outputs"
+            )

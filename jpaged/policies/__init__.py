@@ -1,0 +1,35 @@
+"""Scheduling policies: one idea a file.  A new one needs no change anywhere else."""
+
+import difflib
+
+from jpaged.errors import ConfigError
+from jpaged.policies.prefill_first import PrefillFirst
+from jpaged.policies.priority import Priority
+from jpaged.policies.sarathi import Sarathi
+from jpaged.policies.shortest import ShortestFirst
+from jpaged.scheduling.policy import Fcfs, Policy
+
+NAMES: dict[str, type] = {
+    "fcfs": Fcfs,
+    "priority": Priority,
+    "shortest": ShortestFirst,
+    "sarathi": Sarathi,
+    "prefill_first": PrefillFirst,
+}
+
+
+def resolve(policy: str | Policy) -> Policy:
+    """A policy object from its name on the command line, or the object itself."""
+    if not isinstance(policy, str):
+        missing = [name for name in ("propose", "victim") if not hasattr(policy, name)]
+        if missing:
+            raise ConfigError(f"policy {policy!r} has no method {' and no '.join(missing)}")
+        return policy
+    if policy not in NAMES:
+        near = difflib.get_close_matches(policy, NAMES, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(f"no policy {policy!r}{hint}; there are {', '.join(NAMES)}")
+    return NAMES[policy]()
+
+
+__all__ = ["NAMES", "Fcfs", "PrefillFirst", "Priority", "Sarathi", "ShortestFirst", "resolve"]

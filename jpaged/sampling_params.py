@@ -1,0 +1,131 @@
+"""How one request wants its tokens chosen and when it wants to stop.
+
+Names, order and defaults are vLLM's, so that a script written for it runs unchanged.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jpaged.errors import RequestRejected
+
+GREEDY_BELOW = 1e-5  # a temperature under this means greedy decoding
+LOWEST_TEMPERATURE = 1e-2  # smaller positive ones are raised to this: logits / t must stay finite
+MOST_SAMPLES = 256
+MOST_LOGIT_BIASES = 300  # OpenAI's limit; the step has room for this many a sequence
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Sampling options of one request.
+
+    n: independent samples.  temperature: 0 is greedy.  top_k: 0 or -1 keeps every token.
+    max_tokens: None means up to the model's length.  logprobs, prompt_logprobs: how many of the
+    likeliest tokens to report beside the chosen one (raw, before penalties and temperature).
+    seed: None lets the engine choose one.  Raises `RequestRejected`, naming every bad value.
+    """
+
+    n: int = 1
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: str | Sequence[str] | None = None
+    stop_token_ids: Sequence[int] | None = None
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    detokenize: bool = True
+    skip_special_tokens: bool = True
+    include_stop_str_in_output: bool = False
+    logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: Sequence[int] | None = None
+    bad_words: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", _as_tuple(self.stop, str))
+        object.__setattr__(self, "bad_words", _as_tuple(self.bad_words, str))
+        object.__setattr__(self, "stop_token_ids", _as_tuple(self.stop_token_ids, int))
+        if self.allowed_token_ids is not None:
+            object.__setattr__(self, "allowed_token_ids", tuple(self.allowed_token_ids))
+        if self.logit_bias is not None:
+            # JSON clients send the ids as strings
+            object.__setattr__(self, "logit_bias", {int(k): v for k, v in self.logit_bias.items()})
+        problems = list(self._problems())
+        if problems:
+            raise RequestRejected("; ".join(problems))
+        if GREEDY_BELOW <= self.temperature < LOWEST_TEMPERATURE:
+            object.__setattr__(self, "temperature", LOWEST_TEMPERATURE)
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW
+
+    def _problems(self):
+        yield from self._number_problems()
+        yield from self._count_problems()
+        if any(text == "" for text in self.stop or ()):
+            yield "stop holds an empty string, which would match at once; leave it out"
+        if self.stop and not self.detokenize:
+            yield "stop strings need text: set detokenize=True or use stop_token_ids"
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            yield "allowed_token_ids is empty, so no token could be chosen; leave it out"
+
+    def _number_problems(self):
+        for name, low, high in (
+            ("temperature", 0.0, math.inf),
+            ("presence_penalty", -2.0, 2.0),
+            ("frequency_penalty", -2.0, 2.0),
+            ("min_p", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not _is_number(value) or not low <= value <= high or value == math.inf:
+                yield f"{name} must be a number from {low:g} to {high:g}, not {value!r}"
+        if not _is_number(self.repetition_penalty) or not 0 < self.repetition_penalty < math.inf:
+            yield (
+                f"repetition_penalty must be above 0 (1 means none), not {self.repetition_penalty}"
+            )
+        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+            yield f"top_p must be above 0 and at most 1, not {self.top_p!r}"
+        for token, bias in (self.logit_bias or {}).items():
+            if not _is_number(bias):
+                yield f"logit_bias of token {token} must be a number, not {bias!r}"
+
+    def _count_problems(self):
+        for name, low, high in (
+            ("n", 1, MOST_SAMPLES),
+            ("top_k", -1, None),
+            ("max_tokens", 1, None),
+            ("min_tokens", 0, self.max_tokens),
+            ("logprobs", 0, None),
+            ("prompt_logprobs", 0, None),
+            ("seed", None, None),
+        ):
+            value = getattr(self, name)
+            if value is None and name in ("max_tokens", "logprobs", "prompt_logprobs", "seed"):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool):
+                yield f"{name} must be a whole number, not {value!r}"
+            elif low is not None and value < low:
+                yield f"{name} must be at least {low}, not {value}"
+            elif isinstance(high, int) and value > high:
+                yield f"{name} must be at most {high}, not {value}"
+        if len(self.logit_bias or ()) > MOST_LOGIT_BIASES:
+            yield f"logit_bias has {len(self.logit_bias)} entries, at most {MOST_LOGIT_BIASES} fit"
+
+
+def _as_tuple(value, kind: type) -> tuple:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, kind) else tuple(value)
+
+
+def _is_number(value) -> bool:
+    """True for a finite or infinite number, False for NaN and everything else."""
+    return isinstance(value, int | float) and not math.isnan(value)

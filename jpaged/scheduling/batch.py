@@ -1,0 +1,60 @@
+"""The two letters between scheduler and executor: what to run, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jpaged.scheduling.request import Sequence
+
+
+@dataclass(frozen=True)
+class ScheduledBatch:
+    """One step's work: run `num_tokens` pending tokens of each sequence.
+
+    Pages for them are already in `sequence.pages`.
+    """
+
+    items: tuple[tuple[Sequence, int], ...]
+    preempted: tuple[Sequence, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(count for _, count in self.items)
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.items)
+
+    @property
+    def is_decode(self) -> bool:
+        """True when every sequence runs exactly one token."""
+        return all(count == 1 for _, count in self.items)
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Log-probabilities at one position: of the token that stands there, and of the likeliest."""
+
+    token: int
+    logprob: float
+    rank: int  # 1 is the likeliest
+    top_tokens: tuple[int, ...]
+    top_logprobs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a step answered, one entry a batch item.
+
+    `tokens[i]` counts only where item i ran all its pending tokens.  `prompt_logprobs` maps an
+    item to the entries for the prompt positions it computed, the first of them being for
+    position `num_computed + 1`.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: Mapping[int, TokenLogprobs]
+    prompt_logprobs: Mapping[int, tuple[TokenLogprobs, ...]]
+
+    @classmethod
+    def filler(cls, batch: ScheduledBatch, token: int = 0) -> "StepOutput":
+        """An answer without a model: every sequence gets `token`."""
+        return cls((token,) * batch.num_sequences, {}, {})

@@ -1,0 +1,33 @@
+"""What happened, as data: no printing, no plotting."""
+
+from dataclasses import dataclass
+
+from jpaged.scheduling.buckets import Bucket
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of the serving loop.
+
+    `slots_held` counts token places in held pages, `slots_used` those that hold a token some
+    sequence reads; a shared page counts once in both.
+    """
+
+    index: int
+    start: float  # seconds
+    end: float
+    bucket: Bucket | None
+    num_tokens: int
+    num_sequences: int
+    num_waiting: int
+    num_preempted: int
+    num_finished: int
+    pages_held: int
+    pages_idle: int
+    slots_held: int
+    slots_used: int
+
+    @property
+    def waste(self) -> float:
+        """The share of held memory that holds nothing, from 0 to 1."""
+        return 1 - self.slots_used / self.slots_held if self.slots_held else 0.0

@@ -1,0 +1,96 @@
+"""Who holds which page of the cache.
+
+A page is *free*, *idle* or *held*; never two of them.
+
+    allocate                 release (last holder)
+    free ───────────► held ───────────► free          nothing worth keeping in it
+      ▲                ▲ │
+      │ evicted, eldest│ └────────────► idle          the prefix cache remembers it
+      └────────────────┼──────────────── │
+                       └──── share ──────┘
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+
+
+class PagePool:
+    """Counts the holders of every page.  Pages are numbers; the keys and values lie elsewhere.
+
+    `on_evict(page)` is called when an idle page is about to be given to somebody else.
+    """
+
+    def __init__(self, num_pages: int, page_size: int, on_evict: Callable[[int], None] = lambda _: None):
+        self.num_pages = num_pages
+        self.page_size = page_size
+        self.on_evict = on_evict
+        self.holders = [0] * num_pages
+        self.remembered = [False] * num_pages
+        self._free = deque(range(num_pages))
+        self._idle: OrderedDict[int, None] = OrderedDict()  # least recently used first
+
+    @property
+    def num_free(self) -> int:
+        """Pages that can be allocated now: the free ones and the idle ones."""
+        return len(self._free) + len(self._idle)
+
+    @property
+    def num_idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def num_held(self) -> int:
+        return self.num_pages - self.num_free
+
+    def pages_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.page_size)
+
+    def allocate(self, count: int) -> list[int]:
+        """Takes `count` pages, never-used ones before idle ones.  The caller checked `num_free`."""
+        assert count <= self.num_free, f"{count} pages wanted, {self.num_free} free"
+        return [self._take_one() for _ in range(count)]
+
+    def _take_one(self) -> int:
+        if self._free:
+            page = self._free.popleft()
+        else:
+            page, _ = self._idle.popitem(last=False)
+            self.remembered[page] = False
+            self.on_evict(page)
+        self.holders[page] = 1
+        return page
+
+    def share(self, page: int) -> None:
+        """Adds a holder to a page that is held or idle."""
+        assert self.holders[page] or page in self._idle, f"page {page} is free"
+        self._idle.pop(page, None)
+        self.holders[page] += 1
+
+    def release(self, pages: Iterable[int]) -> None:
+        """Gives up one hold on each page.  Release a sequence's last page first: it is then the
+        first to be evicted, and a cached prefix shrinks from its tail."""
+        for page in pages:
+            assert self.holders[page] > 0, f"page {page} is held by nobody"
+            self.holders[page] -= 1
+            if self.holders[page] == 0:
+                self._set_aside(page)
+
+    def _set_aside(self, page: int) -> None:
+        if self.remembered[page]:
+            self._idle[page] = None
+        else:
+            self._free.append(page)
+
+    def remember(self, page: int) -> None:
+        """Marks a held page as worth keeping after its last holder has gone."""
+        assert self.holders[page] > 0, f"page {page} is held by nobody"
+        self.remembered[page] = True
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests and debugging."""
+        free, idle = set(self._free), set(self._idle)
+        held = {page for page, holders in enumerate(self.holders) if holders}
+        assert len(free) == len(self._free), "a page is twice on the free list"
+        assert not free & idle and not free & held and not idle & held, "a page in two states"
+        assert len(free) + len(idle) + len(held) == self.num_pages, "a page is lost"
+        assert all(self.remembered[page] for page in idle), "an idle page nobody remembers"

@@ -1,0 +1,118 @@
+"""Who waits, who runs, and what they hold: the moves of a sequence between the queues.
+
+              admit                    finish
+    waiting ─────────► running ───────────────────► (gone)
+       ▲                  │
+       └──────────────────┘
+          preempt, retreat
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+
+from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.prefix import PrefixCache, extend_keys
+from jpaged.scheduling.request import Sequence, Status
+
+
+class Queues:
+    """The waiting and the running, and the page pool they share.
+
+    Invariants: a waiting sequence holds no page; `waiting` is sorted by arrival; `running` is in
+    order of admission, so its first is the eldest.
+    """
+
+    def __init__(self, pool: PagePool, max_num_seqs: int, cache: PrefixCache | None):
+        self.pool = pool
+        self.cache = cache
+        self.max_num_seqs = max_num_seqs
+        self.waiting: list[Sequence] = []
+        self.waiting_set: set[Sequence] = set()
+        self.running: list[Sequence] = []
+
+    def __contains__(self, sequence: object) -> bool:
+        return sequence in self.waiting_set or sequence in self.running
+
+    def __iter__(self) -> Iterator[Sequence]:
+        yield from self.running
+        yield from self.waiting
+
+    @property
+    def num_free_seats(self) -> int:
+        return self.max_num_seqs - len(self.running)
+
+    def enqueue(self, sequence: Sequence) -> None:
+        sequence.status = Status.WAITING
+        insort(self.waiting, sequence, key=lambda other: other.serial)
+        self.waiting_set.add(sequence)
+
+    def admit(self, sequence: Sequence) -> None:
+        """Moves a sequence from waiting to running, with the cached pages of its prefix."""
+        self.waiting.remove(sequence)
+        self.waiting_set.remove(sequence)
+        sequence.status = Status.RUNNING
+        self.running.append(sequence)
+        for page in self.cached_pages(sequence):
+            self.pool.share(page)
+            sequence.pages.append(page)
+        sequence.num_computed = len(sequence.pages) * self.pool.page_size
+        sequence.num_remembered = len(sequence.pages)
+
+    def retreat(self, sequence: Sequence) -> None:
+        """Takes an admission back, as if it had never been."""
+        self._let_go(sequence)
+        self.enqueue(sequence)
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Sends a running sequence back to the waiting, without its pages."""
+        sequence.num_preemptions += 1
+        self.retreat(sequence)
+
+    def finish(self, sequence: Sequence, reason: str, stop_reason: int | str | None) -> None:
+        if sequence.status is Status.WAITING:
+            self.waiting.remove(sequence)
+            self.waiting_set.remove(sequence)
+        else:
+            self._let_go(sequence)
+        sequence.status = Status.FINISHED
+        sequence.finish_reason = reason
+        sequence.stop_reason = stop_reason
+
+    def _let_go(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.pool.release(reversed(sequence.pages))
+        sequence.pages.clear()
+        sequence.num_computed = 0
+
+    def cached_pages(self, sequence: Sequence) -> list[int]:
+        """The pages in the prefix cache which a waiting sequence could use.
+
+        At least one token is left to compute: the next token needs its logits.  A request for
+        prompt log-probabilities needs all of them.
+        """
+        if self.cache is None or sequence.request.params.prompt_logprobs is not None:
+            return []
+        size = self.pool.page_size
+        extend_keys(sequence.page_keys, sequence.tokens, size, len(sequence.tokens))
+        return self.cache.match(sequence.page_keys[: (len(sequence.tokens) - 1) // size])
+
+    def admission_cost(self, sequence: Sequence) -> int:
+        """Pages that are free now and would not be once all of the sequence's tokens are in."""
+        cached = self.cached_pages(sequence)
+        in_use = sum(1 for page in cached if self.pool.holders[page])
+        return self.pool.pages_for(len(sequence.tokens)) - in_use
+
+    def pages_to_come(self, sequence: Sequence) -> int:
+        """Pages a running sequence still needs for the tokens it has."""
+        return self.pool.pages_for(len(sequence.tokens)) - len(sequence.pages)
+
+    def remember_full_pages(self, sequence: Sequence) -> None:
+        """Enters the sequence's newly filled pages into the prefix cache."""
+        if self.cache is None:
+            return
+        size = self.pool.page_size
+        extend_keys(sequence.page_keys, sequence.tokens, size, sequence.num_computed)
+        full = sequence.num_computed // size
+        for i in range(sequence.num_remembered, full):
+            self.cache.remember(sequence.pages[i], sequence.page_keys[i])
+        sequence.num_remembered = full

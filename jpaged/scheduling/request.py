@@ -1,0 +1,107 @@
+"""What is asked (`Request`) and what is being written (`Sequence`).
+
+A sequence is one stream of tokens: the prompt, then what was generated.  It has no phase: it has
+*pending* tokens, which are known but not yet in the cache.  A fresh prompt, a chunk of one, a
+single decoded token and a preempted conversation differ only in how many those are.
+
+    tokens    p p p p p p p p g g g
+              └─ computed ─┘ └pending┘
+"""
+
+import enum
+from dataclasses import dataclass, field
+
+from jpaged.sampling_params import SamplingParams
+
+
+class Status(enum.Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a user.  `seed` is resolved: it is a number whether or not the user gave one."""
+
+    id: str
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    arrival: float = 0.0  # seconds, on the clock that `schedule(now)` uses
+    priority: int = 0  # lower goes first, as in vLLM
+    seed: int = 0
+    eos_token_ids: frozenset[int] = frozenset()
+    max_tokens: int = 16  # resolved against the model's length
+    bad_words: tuple[tuple[int, ...], ...] = ()  # token spellings of params.bad_words
+
+
+@dataclass
+class Timing:
+    """When things happened to a sequence, in seconds of the scheduler's clock."""
+
+    queued: float = 0.0
+    scheduled: float | None = None
+    first_token: float | None = None
+    last_token: float | None = None
+
+
+@dataclass(eq=False)  # identity: two samples of one request are different sequences
+class Sequence:
+    """One stream of tokens and the pages that hold its keys and values.
+
+    Owned by the scheduler.  Invariant: `num_computed <= len(pages) * page_size`, and every page
+    up to there holds written keys and values.
+    """
+
+    request: Request
+    index: int = 0  # which of the request's n samples
+    serial: int = 0  # order of arrival over the scheduler's life
+    tokens: list[int] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list)
+    page_keys: list[bytes] = field(default_factory=list)  # chain keys of the full pages
+    num_computed: int = 0
+    num_remembered: int = 0  # full pages offered to the prefix cache so far
+    num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
+    num_preemptions: int = 0
+    status: Status = Status.WAITING
+    finish_reason: str | None = None  # "stop", "length", "abort"
+    stop_reason: int | str | None = None
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            self.tokens = list(self.request.prompt)
+
+    @property
+    def num_prompt(self) -> int:
+        return len(self.request.prompt)
+
+    @property
+    def num_pending(self) -> int:
+        return len(self.tokens) - self.num_computed
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def generated(self) -> list[int]:
+        return self.tokens[len(self.request.prompt) :]
+
+    @property
+    def arrival(self) -> float:
+        return self.request.arrival
+
+    @property
+    def priority(self) -> int:
+        return self.request.priority
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status is Status.FINISHED
+
+    def __repr__(self) -> str:
+        return (
+            f"Sequence({self.request.id}.{self.index}, {self.status.value}, "
+            f"{self.num_computed}/{len(self.tokens)} tokens, {len(self.pages)} pages)"
+        )

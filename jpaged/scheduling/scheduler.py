@@ -1,0 +1,198 @@
+"""Decides what runs in the next step.
+
+    add(request)  ─►  waiting ─► running ─►  finished
+                          schedule()  update()
+
+The policy says who should run; the scheduler sees to it that pages, seats and the token budget
+are respected and that every request ends, whatever the policy says.
+"""
+
+import warnings
+from collections.abc import Iterator
+from itertools import islice
+
+from jpaged.errors import PolicyWarning, RequestRejected
+from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.plan import StepPlan
+from jpaged.scheduling.policy import Fcfs, Policy, View, Wish
+from jpaged.scheduling.prefix import PrefixCache
+from jpaged.scheduling.queues import Queues
+from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.stopping import finish_of
+
+
+class Scheduler:
+    """Iteration-level scheduling with mixed chunked prefill and decode (Orca, OSDI 2022;
+    Sarathi-Serve, OSDI 2024), over pages (PagedAttention, SOSP 2023).
+
+    Preemption is by recomputation.  Times are seconds on any clock; the scheduler has none.
+    """
+
+    def __init__(
+        self,
+        pool: PagePool,
+        policy: Policy,
+        *,
+        max_num_seqs: int = 128,
+        max_num_batched_tokens: int = 2048,
+        enable_prefix_caching: bool = True,
+        enable_chunked_prefill: bool = True,
+    ):
+        self.pool = pool
+        self.policy = policy
+        self.policy_error: Exception | None = None
+        self.max_num_batched_tokens = max_num_batched_tokens
+        self.enable_chunked_prefill = enable_chunked_prefill
+        self.cache = PrefixCache(pool) if enable_prefix_caching else None
+        self.queues = Queues(pool, max_num_seqs, self.cache)
+        self._num_arrived = 0
+
+    @property
+    def has_unfinished(self) -> bool:
+        return bool(self.queues.running or self.queues.waiting)
+
+    @property
+    def running(self) -> tuple[Sequence, ...]:
+        return tuple(self.queues.running)
+
+    @property
+    def waiting(self) -> tuple[Sequence, ...]:
+        return tuple(self.queues.waiting)
+
+    def add(self, request: Request) -> list[Sequence]:
+        """Queues the request's n sequences.  Raises `RequestRejected` if one cannot ever fit."""
+        self._check_fits(request)
+        sequences = []
+        for index in range(request.params.n):
+            sequence = Sequence(request, index, serial=self._num_arrived)
+            sequence.timing.queued = request.arrival
+            self._num_arrived += 1
+            self.queues.enqueue(sequence)
+            sequences.append(sequence)
+        return sequences
+
+    def _check_fits(self, request: Request) -> None:
+        most = len(request.prompt) + request.max_tokens
+        capacity = self.pool.num_pages * self.pool.page_size
+        if most > capacity:
+            raise RequestRejected(
+                f"request {request.id} may grow to {most} tokens ({len(request.prompt)} prompt + "
+                f"{request.max_tokens} max_tokens), the cache holds {capacity} "
+                f"({self.pool.num_pages} pages of {self.pool.page_size}); "
+                "lower max_tokens or raise num_pages"
+            )
+        if not self.enable_chunked_prefill and most > self.max_num_batched_tokens:
+            raise RequestRejected(
+                f"request {request.id} may grow to {most} tokens, a step takes "
+                f"{self.max_num_batched_tokens} (max_num_batched_tokens) and chunked prefill is "
+                "off; enable it or raise max_num_batched_tokens"
+            )
+
+    def schedule(self, now: float) -> ScheduledBatch | None:
+        """The next step's batch, with pages reserved; None when nothing is left to do."""
+        if not self.has_unfinished:
+            return None
+        plan = StepPlan(
+            self.queues,
+            lambda: self._victim(now),
+            self.max_num_batched_tokens,
+            self.enable_chunked_prefill,
+        )
+        plan.secure_eldest()
+        for sequence, most in self._wishes(self.view(now)):
+            plan.grant(sequence, most)
+            if plan.is_full:
+                break
+        batch = plan.settle()
+        for sequence, _ in batch.items:
+            if sequence.timing.scheduled is None:
+                sequence.timing.scheduled = now
+                self._count_cached(sequence)
+        return batch
+
+    def _count_cached(self, sequence: Sequence) -> None:
+        sequence.num_cached = sequence.num_computed
+        if self.cache is not None:
+            self.cache.num_queried += sequence.num_prompt
+            self.cache.num_hits += sequence.num_cached
+
+    def update(self, batch: ScheduledBatch, output: StepOutput, now: float) -> list[Sequence]:
+        """Enters a step's tokens.  Returns the sequences that got one, some of them finished."""
+        advanced = []
+        for (sequence, count), token in zip(batch.items, output.tokens, strict=True):
+            if sequence.is_finished:  # aborted while its step ran
+                continue
+            sequence.num_computed += count
+            self.queues.remember_full_pages(sequence)
+            if sequence.num_pending == 0:
+                self._append(sequence, token, now)
+                advanced.append(sequence)
+        return advanced
+
+    def _append(self, sequence: Sequence, token: int, now: float) -> None:
+        sequence.tokens.append(token)
+        if sequence.timing.first_token is None:
+            sequence.timing.first_token = now
+        sequence.timing.last_token = now
+        ending = finish_of(sequence)
+        if ending is not None:
+            self.finish(sequence, *ending)
+
+    def finish(self, sequence: Sequence, reason: str, stop_reason: int | str | None = None) -> None:
+        """Ends a sequence (for a stop string, say) and frees its pages."""
+        self.queues.finish(sequence, reason, stop_reason)
+
+    def abort(self, request_id: str) -> list[Sequence]:
+        """Ends every sequence of a request; returns them.  An unknown id is no error."""
+        ended = [sequence for sequence in self.queues if sequence.request.id == request_id]
+        for sequence in ended:
+            self.finish(sequence, "abort")
+        return ended
+
+    def view(self, now: float) -> View:
+        return View(
+            now=now,
+            running=self.running,
+            waiting=self.waiting,
+            token_budget=self.max_num_batched_tokens,
+            free_seats=self.queues.num_free_seats,
+            free_pages=self.pool.num_free,
+            page_size=self.pool.page_size,
+        )
+
+    # A policy is somebody else's code: whatever it raises must cost no request, hence the
+    # two broad excepts below, and nowhere else.
+
+    def _wishes(self, view: View) -> Iterator[Wish]:
+        """The policy's well-formed wishes, as many as there can be sensible ones."""
+        limit = 4 * (len(view.running) + len(view.waiting)) + 16  # it may propose for ever
+        try:
+            yield from filter(_is_wish, islice(self.policy.propose(view), limit))
+        except Exception as error:
+            self._replace_policy(error)
+            yield from self.policy.propose(view)
+
+    def _victim(self, now: float) -> Sequence:
+        try:
+            return self.policy.victim(self.view(now))
+        except Exception as error:
+            self._replace_policy(error)
+            return self.policy.victim(self.view(now))
+
+    def _replace_policy(self, error: Exception) -> None:
+        name = type(self.policy).__name__
+        self.policy, self.policy_error = Fcfs(), error
+        warnings.warn(
+            f"policy {name} raised {type(error).__name__}: {error}; "
+            "first come, first served replaces it, no request is lost",
+            PolicyWarning,
+            stacklevel=2,
+        )
+
+
+def _is_wish(wish: object) -> bool:
+    match wish:
+        case (Sequence(), int()):
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""Parameters: plain nested dicts of arrays, the truth about a model."""

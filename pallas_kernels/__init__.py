@@ -1,0 +1,1 @@
+"""Attention over paged keys and values.  Imports JAX only, never jpaged."""

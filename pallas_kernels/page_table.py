@@ -1,0 +1,26 @@
+"""The letter from the scheduler to the device: which token belongs where.
+
+    tokens        [ a a a a | b | c c | · ]       T, the sequences of the step one after another
+    query_starts    0         4   5     7  7      B + 1, · is padding
+    pages[b]      [ 7 2 9 · ]                     N pages of sequence b, in reading order
+"""
+
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Int
+
+
+class PageTable(NamedTuple):
+    """Shapes: T tokens in the step, B sequences, N pages per sequence.  All i32.
+
+    positions: each token's place in its sequence.  write_slots: each token's place in the cache,
+    page · S + offset; at or beyond P · S (padding) nothing is written.  lengths: tokens in each
+    sequence after this step, 0 for padding.  Unused entries of `pages` name any valid page.
+    """
+
+    positions: Int[jax.Array, " T"]
+    write_slots: Int[jax.Array, " T"]
+    query_starts: Int[jax.Array, " B+1"]
+    pages: Int[jax.Array, "B N"]
+    lengths: Int[jax.Array, " B"]
