@@ -1,3 +1,45 @@
-"""Paged LLM serving in JAX."""
+"""Paged LLM serving in JAX.
+
+    import jpaged
+    print(jpaged.generate("jpaged/assets/demo", "Once upon a time")[0].outputs[0].text)
+
+Names are imported when first used: `import jpaged` alone brings in neither JAX nor numpy.
+"""
+
+import importlib
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "generate": "jpaged.engine.generate",
+    "LLM": "jpaged.engine.llm",
+    "LLMEngine": "jpaged.engine.llm_engine",
+    "EngineConfig": "jpaged.config",
+    "SamplingParams": "jpaged.sampling_params",
+    "RequestOutputKind": "jpaged.sampling_params",
+    "RequestOutput": "jpaged.engine.outputs",
+    "CompletionOutput": "jpaged.engine.outputs",
+    "Logprob": "jpaged.engine.outputs",
+    "RequestRejected": "jpaged.errors",
+    "ConfigError": "jpaged.errors",
+    "UnsupportedModel": "jpaged.errors",
+    "CompiledAfterWarmup": "jpaged.errors",
+    "PolicyWarning": "jpaged.errors",
+    "CheckpointMismatch": "converters",
+    "Policy": "jpaged.scheduling.policy",
+    "View": "jpaged.scheduling.policy",
+    "Sequence": "jpaged.scheduling.request",
+    "DEMO_MODEL": "jpaged.assets",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'jpaged' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

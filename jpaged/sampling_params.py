@@ -3,6 +3,7 @@
 Names, order and defaults are vLLM's, so that a script written for it runs unchanged.
 """
 
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,14 @@ GREEDY_BELOW = 1e-5  # a temperature under this means greedy decoding
 LOWEST_TEMPERATURE = 1e-2  # smaller positive ones are raised to this: logits / t must stay finite
 MOST_SAMPLES = 256
 MOST_LOGIT_BIASES = 300  # OpenAI's limit; the step has room for this many a sequence
+
+
+class RequestOutputKind(enum.Enum):
+    """What each step's output holds: all so far, what is new, or nothing until the end."""
+
+    CUMULATIVE = 0
+    DELTA = 1
+    FINAL_ONLY = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class SamplingParams:
     detokenize: bool = True
     skip_special_tokens: bool = True
     include_stop_str_in_output: bool = False
+    output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
     logit_bias: Mapping[int, float] | None = None
     allowed_token_ids: Sequence[int] | None = None
     bad_words: Sequence[str] | None = None

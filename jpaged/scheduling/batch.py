@@ -45,14 +45,13 @@ class TokenLogprobs:
 class StepOutput:
     """What a step answered, one entry a batch item.
 
-    `tokens[i]` counts only where item i ran all its pending tokens.  `prompt_logprobs` maps an
-    item to the entries for the prompt positions it computed, the first of them being for
-    position `num_computed + 1`.
+    `tokens[i]` counts only where item i ran all its pending tokens.  `logprobs` maps an item to
+    its token's entry, `prompt_logprobs` to a first position and the entries from there on.
     """
 
     tokens: tuple[int, ...]
     logprobs: Mapping[int, TokenLogprobs]
-    prompt_logprobs: Mapping[int, tuple[TokenLogprobs, ...]]
+    prompt_logprobs: Mapping[int, tuple[int, tuple[TokenLogprobs, ...]]]
 
     @classmethod
     def filler(cls, batch: ScheduledBatch, token: int = 0) -> "StepOutput":

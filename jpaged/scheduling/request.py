@@ -10,6 +10,7 @@ single decoded token and a preempted conversation differ only in how many those 
 
 import enum
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from jpaged.sampling_params import SamplingParams
 
@@ -71,6 +72,9 @@ class Sequence:
     def __post_init__(self) -> None:
         if not self.tokens:
             self.tokens = list(self.request.prompt)
+        # samples of one request, and requests with neighbouring seeds, must not share randomness
+        key = f"{self.request.seed}/{self.index}".encode()
+        self.seed = int.from_bytes(blake2b(key, digest_size=4).digest())
 
     @property
     def num_prompt(self) -> int:

@@ -1,0 +1,107 @@
+"""Everything a user may set about an engine, with vLLM's names and defaults where it has them."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from jpaged.errors import ConfigError
+from jpaged.scheduling.policy import Policy
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+JIT_MONITOR_MODES = ("warn", "error", "off")
+ALIASES = {"block_size": "page_size", "scheduling_policy": "policy"}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Options of an engine.  Raises `ConfigError`, naming every bad value.
+
+    model: a folder, or a name on the Hugging Face hub.  dtype: "auto" follows the checkpoint.
+    max_model_len: prompt and output together; None is the model's own, or what the cache holds.
+    page_size: tokens a page.  The cache's size is num_pages, or else kv_cache_memory_bytes, or
+    else a share of the device's memory.  policy: a name, or an object with `propose` and
+    `victim`.  warmup: compile every step shape before the first request.  jit_monitor: what
+    happens when something is compiled after that.
+    """
+
+    model: str
+    tokenizer: str | None = None
+    skip_tokenizer_init: bool = False
+    trust_remote_code: bool = False
+    revision: str | None = None
+    dtype: str = "auto"
+    max_model_len: int | None = None
+    page_size: int = 16
+    num_pages: int | None = None
+    kv_cache_memory_bytes: int | None = None
+    gpu_memory_utilization: float = 0.92
+    max_num_seqs: int = 128
+    max_num_batched_tokens: int = 2048
+    max_logprobs: int = 20
+    enable_prefix_caching: bool = True
+    enable_chunked_prefill: bool = True
+    policy: str | Policy = "fcfs"
+    seed: int = 0
+    warmup: bool = True
+    jit_monitor: str = "warn"
+    use_tqdm_on_load: bool = True
+    tensor_parallel_size: int = 1
+
+    @classmethod
+    def from_options(cls, model: str, **options: Any) -> "EngineConfig":
+        """Takes keywords, aliases too; an unknown one is an error that suggests the nearest."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        resolved: dict[str, Any] = {}
+        for name, value in options.items():
+            target = ALIASES.get(name, name)
+            if target not in known:
+                raise ConfigError(_unknown(name, known))
+            if target in resolved:
+                raise ConfigError(f"{name} and {target} are one option; give it once")
+            resolved[target] = value
+        return cls(model=str(model), **resolved)
+
+    def __post_init__(self) -> None:
+        problems = [*self._range_problems(), *self._choice_problems()]
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+    def _range_problems(self):
+        for name in ("page_size", "max_num_seqs", "max_num_batched_tokens"):
+            yield from _at_least_one(name, getattr(self, name))
+        for name in ("max_model_len", "num_pages", "kv_cache_memory_bytes"):
+            if getattr(self, name) is not None:
+                yield from _at_least_one(name, getattr(self, name))
+        if not 0 < self.gpu_memory_utilization <= 1:
+            yield f"gpu_memory_utilization must be in (0, 1], not {self.gpu_memory_utilization}"
+        if not 0 <= self.max_logprobs <= 1000:
+            yield f"max_logprobs must be from 0 to 1000, not {self.max_logprobs}"
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            yield (
+                f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
+                f"max_num_seqs ({self.max_num_seqs}), or some sequences never get a token; "
+                "lower max_num_seqs or raise max_num_batched_tokens"
+            )
+
+    def _choice_problems(self):
+        for name, allowed in (("dtype", DTYPES), ("jit_monitor", JIT_MONITOR_MODES)):
+            if getattr(self, name) not in allowed:
+                yield f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
+        if self.num_pages is not None and self.kv_cache_memory_bytes is not None:
+            yield "num_pages and kv_cache_memory_bytes both size the cache; give one of them"
+        if self.trust_remote_code:
+            yield "trust_remote_code runs code from a checkpoint, which jpaged never does"
+        if self.tensor_parallel_size != 1:
+            yield f"tensor_parallel_size={self.tensor_parallel_size} is not there yet; use 1"
+
+
+def _at_least_one(name: str, value: object):
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        yield f"{name} must be a whole number of at least 1, not {value!r}"
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, [*known, *ALIASES], 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+    return f"no engine option {name!r}{hint}"

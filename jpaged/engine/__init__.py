@@ -1,0 +1,1 @@
+"""Where scheduler and device meet, and where text becomes tokens and back."""

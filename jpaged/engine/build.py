@@ -1,0 +1,151 @@
+"""From an `EngineConfig` to the parts of an engine: model, cache, executor, scheduler.
+
+    config ─► folder ─► model ─► lengths and pages ─► executor (compiled) and scheduler
+"""
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from jpaged import policies
+from jpaged.config import EngineConfig
+from jpaged.engine.progress import progress
+from jpaged.engine.tokenizer import Tokenizer
+from jpaged.errors import ConfigError
+from jpaged.runner.executor import DeviceExecutor
+from jpaged.runner.memory import bytes_per_page, plan_pages
+from jpaged.runner.program import StepProgram
+from jpaged.runner.step_input import StepPacker
+from jpaged.scheduling.buckets import BucketLadder
+from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.scheduler import Scheduler
+from jpaged.weights.folder import find_folder
+from jpaged.weights.functional import Params
+from jpaged.weights.loading import AbstractModel, load_params, read_folder
+
+logger = logging.getLogger("jpaged")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What an engine settled on, from its options, the model and the memory."""
+
+    max_model_len: int
+    num_pages: int
+    page_size: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+
+    @property
+    def pages_per_sequence(self) -> int:
+        return math.ceil(self.max_model_len / self.page_size)
+
+
+def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
+    """Settles lengths and pages.  Raises `ConfigError` where they are at odds."""
+    longest = config.max_model_len or model.max_positions
+    if longest > model.max_positions:
+        raise ConfigError(
+            f"max_model_len={longest} is beyond the model's {model.max_positions} positions; "
+            "lower it"
+        )
+    seats = config.max_num_seqs * math.ceil(longest / config.page_size)
+    num_pages = plan_pages(
+        bytes_per_page(model.kv_spec, config.page_size, model.dtype),
+        seats,
+        num_pages=config.num_pages,
+        kv_cache_memory_bytes=config.kv_cache_memory_bytes,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+    )
+    longest = _fit_length(config, longest, num_pages * config.page_size)
+    budget = config.max_num_batched_tokens
+    if not config.enable_chunked_prefill and budget < longest:
+        raise ConfigError(
+            f"without chunked prefill a step must hold a whole sequence: max_num_batched_tokens "
+            f"({budget}) is less than max_model_len ({longest}); raise the one or lower the other"
+        )
+    # a step never needs more tokens than all seats hold
+    budget = min(budget, config.max_num_seqs * longest)
+    return Sizes(longest, num_pages, config.page_size, budget, config.max_num_seqs)
+
+
+def _fit_length(config: EngineConfig, longest: int, capacity: int) -> int:
+    """The cache must hold one sequence of full length; a length nobody asked for gives way."""
+    if longest <= capacity:
+        return longest
+    if config.max_model_len is not None or capacity < 2:
+        raise ConfigError(
+            f"a cache of {capacity} tokens is too small for one sequence of {longest} "
+            "(max_model_len); lower max_model_len, or raise num_pages or kv_cache_memory_bytes"
+        )
+    logger.info("max_model_len is %d: the cache holds no longer sequence", capacity)
+    return capacity
+
+
+def build_model(config: EngineConfig) -> tuple[Path, AbstractModel]:
+    folder = find_folder(config.model, config.revision)
+    return folder, read_folder(folder, config.dtype)
+
+
+def build_tokenizer(config: EngineConfig, folder: Path) -> Tokenizer | None:
+    if config.skip_tokenizer_init:
+        return None
+    return Tokenizer.load(config.tokenizer or folder, config.revision)
+
+
+def build_executor(
+    config: EngineConfig, folder: Path, model: AbstractModel, sizes: Sizes
+) -> DeviceExecutor:
+    """Loads the weights, builds the cache and compiles the steps, with progress."""
+    use_compilation_cache()
+    params = _load(config, folder, model)
+    packer = StepPacker(sizes.num_pages, sizes.page_size, model.vocab, sizes.max_model_len)
+    program = StepProgram(
+        model.graph, params, model.kv_spec, packer, model.dtype, config.max_logprobs
+    )
+    buckets = BucketLadder.build(
+        sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
+    )
+    executor = DeviceExecutor(program, params, buckets, config.jit_monitor)
+    if config.warmup:
+        with progress(len(buckets.all), "Compiling", "step", config.use_tqdm_on_load) as bar:
+            executor.warm_up(lambda bucket: bar.update())
+    return executor
+
+
+def _load(config: EngineConfig, folder: Path, model: AbstractModel) -> Params:
+    with progress(0, "Loading weights", "B", config.use_tqdm_on_load) as bar:
+
+        def on_bytes(now: int, total: int) -> None:
+            bar.total = total
+            bar.update(now)
+
+        return load_params(folder, model, on_bytes)
+
+
+def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
+    return Scheduler(
+        PagePool(sizes.num_pages, sizes.page_size),
+        policies.resolve(config.policy),
+        max_num_seqs=sizes.max_num_seqs,
+        max_num_batched_tokens=sizes.max_num_batched_tokens,
+        enable_prefix_caching=config.enable_prefix_caching,
+        enable_chunked_prefill=config.enable_chunked_prefill,
+    )
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled steps on disk between processes, unless the user chose a place already.
+
+    JAX_COMPILATION_CACHE_DIR (or `jax.config`) names another; empty means none.
+    """
+    if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "jpaged" / "xla"))
+    # by default programs that compile within a second are not kept, and most of ours do
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+

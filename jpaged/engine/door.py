@@ -1,0 +1,130 @@
+"""What comes in: every request is checked here, before anything else hears of it."""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+from jpaged.engine.tokenizer import Tokenizer
+from jpaged.errors import RequestRejected
+from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.request import Request
+
+
+class TextPrompt(TypedDict):
+    prompt: str
+
+
+class TokensPrompt(TypedDict):
+    prompt_token_ids: list[int]
+
+
+Prompt = str | TextPrompt | TokensPrompt | Sequence[int]
+
+
+class Door(NamedTuple):
+    """What a request is measured against."""
+
+    tokenizer: Tokenizer | None
+    vocab: int
+    max_model_len: int
+    max_logprobs: int
+    eos_token_ids: frozenset[int]
+    seed: int  # of the engine: requests without one get theirs from it
+
+    def admit(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: SamplingParams,
+        *,
+        arrival: float,
+        priority: int,
+        serial: int,
+    ) -> tuple[Request, str | None]:
+        """The request, and its prompt's text if it came as text.  Raises `RequestRejected`."""
+        text, tokens = self._read(prompt)
+        problems = [*self._prompt_problems(tokens), *self._params_problems(params)]
+        if problems:
+            raise RequestRejected("; ".join(problems))
+        room = self.max_model_len - len(tokens)
+        request = Request(
+            id=request_id,
+            prompt=tuple(tokens),
+            params=params,
+            arrival=arrival,
+            priority=priority,
+            seed=random.Random(f"{self.seed}.{serial}").getrandbits(32)
+            if params.seed is None
+            else params.seed,
+            eos_token_ids=self.eos_token_ids,
+            max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
+            bad_words=self._spell(params.bad_words or ()),
+        )
+        return request, text
+
+    def _read(self, prompt: Prompt) -> tuple[str | None, list[int]]:
+        match prompt:
+            case str():
+                return prompt, self._encode(prompt)
+            case {"prompt_token_ids": tokens, **rest}:
+                _refuse_extra(rest, allowed=("prompt",))
+                return rest.get("prompt"), list(tokens)
+            case {"prompt": str(text), **rest}:
+                _refuse_extra(rest)
+                return text, self._encode(text)
+            case list() | tuple():
+                return None, list(prompt)
+        raise RequestRejected(
+            'a prompt is a string, {"prompt": …}, {"prompt_token_ids": […]} or a list of token '
+            f"ids, not {type(prompt).__name__}"
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        if self.tokenizer is None:
+            raise RequestRejected(
+                "this engine has no tokenizer (skip_tokenizer_init); pass prompt_token_ids"
+            )
+        return self.tokenizer.encode(text)
+
+    def _prompt_problems(self, tokens: list[int]):
+        if not tokens:
+            yield "the prompt is empty; a model needs at least one token to go on from"
+        elif len(tokens) >= self.max_model_len:
+            yield (
+                f"the prompt has {len(tokens)} tokens, this engine holds {self.max_model_len} "
+                "with the output (max_model_len); shorten it or raise max_model_len"
+            )
+        yield from self._id_problems("the prompt", tokens)
+
+    def _params_problems(self, params: SamplingParams):
+        for name in ("logprobs", "prompt_logprobs"):
+            if (getattr(params, name) or 0) > self.max_logprobs:
+                yield (
+                    f"{name}={getattr(params, name)} is over the limit of {self.max_logprobs}; "
+                    "raise the engine's max_logprobs"
+                )
+        yield from self._id_problems("stop_token_ids", params.stop_token_ids or ())
+        yield from self._id_problems("allowed_token_ids", params.allowed_token_ids or ())
+        yield from self._id_problems("logit_bias", params.logit_bias or ())
+        if self.tokenizer is None and (params.stop or params.bad_words):
+            yield "stop and bad_words need a tokenizer, and this engine has none"
+
+    def _id_problems(self, where: str, tokens):
+        wrong = [t for t in tokens if not isinstance(t, int) or not 0 <= t < self.vocab]
+        if wrong:
+            yield (
+                f"{where} has {wrong[0]!r}, and the vocabulary's ids are 0 to {self.vocab - 1}"
+                + (f" ({len(wrong)} such)" if len(wrong) > 1 else "")
+            )
+
+    def _spell(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        if self.tokenizer is None:
+            return ()
+        spelled = {spelling for word in words for spelling in self.tokenizer.spellings(word)}
+        return tuple(sorted(spelling for spelling in spelled if spelling))
+
+
+def _refuse_extra(rest: dict, allowed: tuple[str, ...] = ()) -> None:
+    extra = sorted(set(rest) - set(allowed))
+    if extra:
+        raise RequestRejected(f"a prompt has no field {', '.join(map(repr, extra))} here")

@@ -1,0 +1,170 @@
+"""The offline engine: prompts in, outputs back, with vLLM's signatures."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jpaged.engine.door import Prompt
+from jpaged.engine.interrupts import deferred_interrupts
+from jpaged.engine.llm_engine import LLMEngine
+from jpaged.engine.outputs import RequestOutput
+from jpaged.engine.progress import progress
+from jpaged.errors import RequestRejected
+from jpaged.sampling_params import RequestOutputKind, SamplingParams
+from jpaged.weights.folder import read_json
+
+Params = SamplingParams | Sequence[SamplingParams]
+# generation_config.json's names -> ours
+GENERATION_DEFAULTS = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+}
+
+
+class LLM:
+    """A model, ready to generate.
+
+        with LLM("jpaged/assets/demo") as llm:
+            outputs = llm.generate(["Once upon a time"], SamplingParams(max_tokens=40))
+
+    Options are those of `EngineConfig`; vLLM's names, so that its scripts run by changing the
+    import.  Not thread-safe: one caller at a time.
+    """
+
+    def __init__(self, model: str, **options: Any):
+        self.llm_engine = LLMEngine(model, **options)
+        self._num_requests = 0
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: Params | None = None,
+        *,
+        use_tqdm: bool | Callable[..., Any] = True,
+        priority: int | Sequence[int] | None = None,
+    ) -> list[RequestOutput]:
+        """Generates for all prompts together; outputs are in the prompts' order.
+
+        sampling_params: one for all, one each, or None for the model's own defaults.  Raises
+        `RequestRejected` before anything is run if any prompt or parameter is bad.  Ctrl-C
+        aborts this call's requests and leaves the engine usable.
+        """
+        prompts = [prompts] if _is_one(prompts) else list(prompts)
+        params = _one_each("sampling_params", sampling_params, len(prompts))
+        defaults = self.get_default_sampling_params()
+        priorities = _one_each("priority", priority, len(prompts))
+        checked = [
+            self.llm_engine.check(self._next_id(), prompt, _final(each or defaults), level or 0)
+            for prompt, each, level in zip(prompts, params, priorities, strict=True)
+        ]
+        for request, text in checked:
+            self.llm_engine.enqueue(request, text)
+        return self._run([request.id for request, _ in checked], use_tqdm)
+
+    def chat(
+        self,
+        messages: list[dict] | Sequence[list[dict]],
+        sampling_params: Params | None = None,
+        use_tqdm: bool | Callable[..., Any] = True,
+        *,
+        priority: int | Sequence[int] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: list[dict] | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Generates the next message of one conversation, or of several."""
+        if not messages:
+            raise RequestRejected("a conversation needs at least one message")
+        chats = [messages] if isinstance(messages[0], dict) else messages
+        tokenizer = self.llm_engine._need_tokenizer()
+        prompts = []
+        for chat in chats:
+            text = tokenizer.render_chat(
+                list(chat),
+                chat_template=chat_template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                tools=tools,
+                **(chat_template_kwargs or {}),
+            )
+            # the template writes the special tokens itself
+            tokens = tokenizer.encode(text, add_special_tokens=False)
+            prompts.append({"prompt_token_ids": tokens, "prompt": text})
+        return self.generate(prompts, sampling_params, use_tqdm=use_tqdm, priority=priority)
+
+    def _next_id(self) -> str:
+        self._num_requests += 1
+        return f"llm-{self._num_requests - 1}"
+
+    def _run(self, ids: list[str], use_tqdm: bool | Callable[..., Any]) -> list[RequestOutput]:
+        finished: dict[str, RequestOutput] = {}
+        try:
+            with deferred_interrupts() as check_interrupt, _bar(len(ids), use_tqdm) as bar:
+                while len(finished) < len(ids):
+                    for output in self.llm_engine.step():
+                        if output.finished:
+                            finished[output.request_id] = output
+                            bar.update(1)
+                    check_interrupt()
+        except BaseException:
+            self.llm_engine.abort_request([each for each in ids if each not in finished])
+            raise
+        return [finished[each] for each in ids]
+
+    def get_tokenizer(self) -> Any:
+        """The Hugging Face tokenizer."""
+        return self.llm_engine.get_tokenizer()
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """The model's own, from its generation_config.json."""
+        stored = read_json(self.llm_engine.folder, "generation_config.json")
+        return SamplingParams(
+            **{
+                ours: stored[theirs]
+                for theirs, ours in GENERATION_DEFAULTS.items()
+                if stored.get(theirs) is not None
+            }
+        )
+
+    def close(self) -> None:
+        """Frees the weights and the cache."""
+        self.llm_engine.close()
+
+    def __enter__(self) -> "LLM":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_one(prompts: object) -> bool:
+    """True for a single prompt; a flat list of token ids is one."""
+    if isinstance(prompts, str | dict):
+        return True
+    return isinstance(prompts, Sequence) and bool(prompts) and isinstance(prompts[0], int)
+
+
+def _one_each(name: str, value: Any, count: int) -> list:
+    if not isinstance(value, Sequence):
+        return [value] * count
+    if len(value) != count:
+        raise RequestRejected(
+            f"{len(value)} {name} for {count} prompts; give one for all or one each"
+        )
+    return list(value)
+
+
+def _final(params: SamplingParams) -> SamplingParams:
+    return dataclasses.replace(params, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+def _bar(total: int, use_tqdm: bool | Callable[..., Any]) -> Any:
+    if callable(use_tqdm):
+        return use_tqdm(total=total, desc="Generating", unit="request")
+    return progress(total, "Generating", "request", shown=use_tqdm)

@@ -1,0 +1,74 @@
+"""What a user gets back.  Fields are vLLM's."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """Of one token at one position; rank 1 is the likeliest."""
+
+    logprob: float
+    rank: int | None = None
+    decoded_token: str | None = None
+
+
+PositionLogprobs = dict[int, Logprob]  # token id -> Logprob
+
+
+@dataclass(frozen=True)
+class RequestStateStats:
+    """Times of a request.  `arrival_time` is seconds since 1970, the others are monotonic.
+
+    `queued_ts`, … are None until they happened; `first_token_latency` is first_token_ts -
+    queued_ts.
+    """
+
+    arrival_time: float
+    queued_ts: float
+    scheduled_ts: float | None = None
+    first_token_ts: float | None = None
+    last_token_ts: float | None = None
+    num_generation_tokens: int = 0
+    num_preemptions: int = 0
+
+    @property
+    def first_token_latency(self) -> float | None:
+        return None if self.first_token_ts is None else self.first_token_ts - self.queued_ts
+
+
+@dataclass(frozen=True)
+class CompletionOutput:
+    """One of a request's n samples.
+
+    finish_reason: "stop", "length", "abort" or None while it goes on.  stop_reason: the string
+    or token id that stopped it, None for the end-of-sequence token.
+    """
+
+    index: int
+    text: str
+    token_ids: list[int]
+    cumulative_logprob: float | None = None
+    logprobs: list[PositionLogprobs] | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+
+@dataclass(frozen=True)
+class RequestOutput:
+    """A request's samples so far.  `num_cached_tokens` of the prompt came from the prefix cache.
+
+    `prompt_logprobs` has an entry for each prompt token, None for the first.
+    """
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput]
+    finished: bool
+    prompt_logprobs: list[PositionLogprobs | None] | None = None
+    metrics: RequestStateStats | None = field(default=None, repr=False)
+    num_cached_tokens: int = 0

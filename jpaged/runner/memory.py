@@ -1,0 +1,52 @@
+"""How many pages fit."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+
+from jpaged.errors import ConfigError
+from jpaged.layers.paged import KVSpec
+
+CPU_SHARE = 0.25  # of free memory: a notebook's host has other things to do
+CPU_MOST = 4 << 30  # bytes
+
+
+def bytes_per_page(kv_spec: tuple[KVSpec, ...], page_size: int, dtype: jnp.dtype) -> int:
+    return page_size * sum(spec.bytes_per_token(dtype) for spec in kv_spec)
+
+
+def plan_pages(
+    page_bytes: int,
+    wanted_pages: int,
+    *,
+    num_pages: int | None,
+    kv_cache_memory_bytes: int | None,
+    gpu_memory_utilization: float,
+) -> int:
+    """The number of pages: as asked for, or as many as the memory holds.
+
+    wanted_pages: more than these would never be used (all seats at full length); a chosen size
+    stops there, a demanded one does not.
+    """
+    if num_pages is not None:
+        return num_pages
+    if kv_cache_memory_bytes is not None:
+        fitting = kv_cache_memory_bytes // page_bytes
+        source = f"kv_cache_memory_bytes={kv_cache_memory_bytes}"
+    else:
+        room = _room(gpu_memory_utilization)
+        fitting = min(room // page_bytes, wanted_pages)
+        source = f"{room} free bytes"
+    if fitting < 1:
+        raise ConfigError(f"{source} hold no page of {page_bytes} bytes; give it more memory")
+    return int(fitting)
+
+
+def _room(utilization: float) -> int:
+    """Bytes the cache may take on the device where the weights already are."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] * utilization - stats["bytes_in_use"])
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(min(free * CPU_SHARE, CPU_MOST))

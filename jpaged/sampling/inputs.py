@@ -1,0 +1,42 @@
+"""What the sampler needs to know of each row: B sequences, V vocabulary, C context, M biases."""
+
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Bool, Float, Int, UInt32
+
+
+class Uses(NamedTuple):
+    """Which features any row asks for.  The step skips the others at run time: one compiled
+    program serves all mixtures of requests."""
+
+    randomness: Bool[jax.Array, ""]
+    filters: Bool[jax.Array, ""]  # top-k, top-p or min-p
+    penalties: Bool[jax.Array, ""]
+    biases: Bool[jax.Array, ""]
+    bans: Bool[jax.Array, ""]
+    logprobs: Bool[jax.Array, ""]
+
+
+class SamplingInputs(NamedTuple):
+    """temperature 0 is greedy; top_k 0 keeps all.  `seed` and `position` key the randomness.
+
+    history: every token so far, -1 beyond; num_prompt of them are the prompt.  allowed: one bit
+    a token, 32 to a word, least significant first.
+    """
+
+    temperature: Float[jax.Array, " B"]
+    top_k: Int[jax.Array, " B"]
+    top_p: Float[jax.Array, " B"]
+    min_p: Float[jax.Array, " B"]
+    seed: UInt32[jax.Array, " B"]
+    position: Int[jax.Array, " B"]
+    repetition_penalty: Float[jax.Array, " B"]
+    presence_penalty: Float[jax.Array, " B"]
+    frequency_penalty: Float[jax.Array, " B"]
+    num_prompt: Int[jax.Array, " B"]
+    history: Int[jax.Array, "B C"]
+    bias_ids: Int[jax.Array, "B M"]
+    bias_values: Float[jax.Array, "B M"]
+    allowed: UInt32[jax.Array, "B W"]
+    uses: Uses

@@ -1,0 +1,39 @@
+"""Finds a model's files: a local folder as it is, a hub name through huggingface_hub."""
+
+import json
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from jpaged.errors import UnsupportedModel
+
+# weights in safetensors only: pickled ones are never even fetched
+WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+
+
+def find_folder(model: str, revision: str | None = None) -> Path:
+    """The folder of a model.  Downloads what is not in the hub's local cache."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.startswith((".", "~")):
+        raise UnsupportedModel(f"{model} is no folder")
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UnsupportedModel(
+            f"{model!r} is neither a folder here nor a model that the Hugging Face hub gave us "
+            f"({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+
+
+def read_json(folder: Path, name: str) -> dict:
+    """A JSON file of the folder, or {} where there is none."""
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UnsupportedModel(f"{path} is not JSON: {error}") from error
