@@ -126,8 +126,9 @@ class SamplingParams:
                 yield f"{name} must be at least {low}, not {value}"
             elif isinstance(high, int) and value > high:
                 yield f"{name} must be at most {high}, not {value}"
-        if len(self.logit_bias or ()) > MOST_LOGIT_BIASES:
-            yield f"logit_bias has {len(self.logit_bias)} entries, at most {MOST_LOGIT_BIASES} fit"
+        num_biases = len(self.logit_bias or ())
+        if num_biases > MOST_LOGIT_BIASES:
+            yield f"logit_bias has {num_biases} entries, at most {MOST_LOGIT_BIASES} fit"
 
 
 def _as_tuple(value, kind: type) -> tuple:

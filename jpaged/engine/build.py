@@ -1,6 +1,6 @@
 """From an `EngineConfig` to the parts of an engine: model, cache, executor, scheduler.
 
-    config ─► folder ─► model ─► lengths and pages ─► executor (compiled) and scheduler
+config ─► folder ─► model ─► lengths and pages ─► executor (compiled) and scheduler
 """
 
 import logging
@@ -143,9 +143,11 @@ def use_compilation_cache() -> None:
 
     JAX_COMPILATION_CACHE_DIR (or `jax.config`) names another; empty means none.
     """
-    if jax.config.jax_compilation_cache_dir is None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if (
+        jax.config.jax_compilation_cache_dir is None
+        and "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    ):
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "jpaged" / "xla"))
     # by default programs that compile within a second are not kept, and most of ours do
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-

@@ -68,7 +68,8 @@ class Door(NamedTuple):
                 return prompt, self._encode(prompt)
             case {"prompt_token_ids": tokens, **rest}:
                 _refuse_extra(rest, allowed=("prompt",))
-                return rest.get("prompt"), list(tokens)
+                text = rest.get("prompt")
+                return text if isinstance(text, str) else None, list(tokens)
             case {"prompt": str(text), **rest}:
                 _refuse_extra(rest)
                 return text, self._encode(text)

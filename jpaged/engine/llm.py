@@ -53,13 +53,13 @@ class LLM:
         `RequestRejected` before anything is run if any prompt or parameter is bad.  Ctrl-C
         aborts this call's requests and leaves the engine usable.
         """
-        prompts = [prompts] if _is_one(prompts) else list(prompts)
-        params = _one_each("sampling_params", sampling_params, len(prompts))
+        each_prompt: list[Any] = [prompts] if _is_one(prompts) else list(prompts)
+        params = _one_each("sampling_params", sampling_params, len(each_prompt))
         defaults = self.get_default_sampling_params()
-        priorities = _one_each("priority", priority, len(prompts))
+        priorities = _one_each("priority", priority, len(each_prompt))
         checked = [
             self.llm_engine.check(self._next_id(), prompt, _final(each or defaults), level or 0)
-            for prompt, each, level in zip(prompts, params, priorities, strict=True)
+            for prompt, each, level in zip(each_prompt, params, priorities, strict=True)
         ]
         for request, text in checked:
             self.llm_engine.enqueue(request, text)
@@ -67,7 +67,7 @@ class LLM:
 
     def chat(
         self,
-        messages: list[dict] | Sequence[list[dict]],
+        messages: Sequence[dict] | Sequence[Sequence[dict]],
         sampling_params: Params | None = None,
         use_tqdm: bool | Callable[..., Any] = True,
         *,
@@ -81,7 +81,7 @@ class LLM:
         """Generates the next message of one conversation, or of several."""
         if not messages:
             raise RequestRejected("a conversation needs at least one message")
-        chats = [messages] if isinstance(messages[0], dict) else messages
+        chats: Sequence[Any] = [messages] if isinstance(messages[0], dict) else messages
         tokenizer = self.llm_engine._need_tokenizer()
         prompts = []
         for chat in chats:

@@ -1,6 +1,6 @@
 """GPT-2: learned positions, LayerNorm, a plain MLP.
 
-    tokens + positions ── norm ── attention ──(+)── norm ── MLP ──(+)──
+tokens + positions ── norm ── attention ──(+)── norm ── MLP ──(+)──
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Llama 1-3, Mistral, Qwen2, Qwen3: pre-norm decoders with a gated MLP.
 
-    x ── norm ── attention ──(+)── norm ── gated MLP ──(+)──
+x ── norm ── attention ──(+)── norm ── gated MLP ──(+)──
 """
 
 from dataclasses import dataclass

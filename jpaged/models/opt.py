@@ -1,7 +1,7 @@
 """OPT: learned positions with an offset, ReLU, and the norm before or after its box.
 
-    x ── norm ── attention ──(+)── norm ── MLP ──(+)──      125m, 1.3b and up
-    x ── attention ──(+)── norm ── MLP ──(+)── norm ──      350m, with narrower embeddings
+x ── norm ── attention ──(+)── norm ── MLP ──(+)──      125m, 1.3b and up
+x ── attention ──(+)── norm ── MLP ──(+)── norm ──      350m, with narrower embeddings
 """
 
 from dataclasses import dataclass

@@ -22,11 +22,11 @@ class Watch:
         self.seconds = 0.0
 
 
-def _on_event(event: str, seconds: float, **_) -> None:
+def _on_event(event: str, duration_secs: float, **kwargs: str | int) -> None:
     watch = getattr(_active, "watch", None)
     if event == _EVENT and watch is not None:
         watch.count += 1
-        watch.seconds += seconds
+        watch.seconds += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_on_event)

@@ -16,7 +16,7 @@ from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.weights.functional import Params
 
 COMPILERS = 2  # threads; tracing holds the interpreter's lock, compiling does not
-Progress = Callable[[Bucket], None]
+Progress = Callable[[Bucket], object]
 
 
 class Handle(NamedTuple):
@@ -98,9 +98,7 @@ class DeviceExecutor:
             tuple(tokens[: batch.num_sequences]), entries, self._prompt_logprobs(handle)
         )
 
-    def _prompt_logprobs(
-        self, handle: Handle
-    ) -> dict[int, tuple[int, tuple[TokenLogprobs, ...]]]:
+    def _prompt_logprobs(self, handle: Handle) -> dict[int, tuple[int, tuple[TokenLogprobs, ...]]]:
         """Scores the prompt positions of the requests that asked, in the pieces just computed."""
         scored, start = {}, 0
         for row, (sequence, count) in enumerate(handle.batch.items):

@@ -1,5 +1,8 @@
 """ScheduledBatch -> padded numpy arrays of one bucket's shapes."""
 
+# The letters are typed as the device sees them; here they are still numpy.
+# pyright: reportArgumentType=false, reportReturnType=false
+
 from collections.abc import Callable
 
 import numpy as np
@@ -82,7 +85,9 @@ class StepPacker:
         )
         bias_ids, bias_values = self._biases(rows, B, bool(uses.biases))
         return SamplingInputs(
-            temperature=column((0 if p.is_greedy else p.temperature for p in params), 0, np.float32),
+            temperature=column(
+                (0 if p.is_greedy else p.temperature for p in params), 0, np.float32
+            ),
             top_k=column((max(p.top_k, 0) for p in params), 0, np.int32),
             top_p=column((p.top_p for p in params), 1, np.float32),
             min_p=column((p.min_p for p in params), 0, np.float32),
@@ -138,7 +143,9 @@ class StepPacker:
             if only is not None:
                 allowed[row] = 0
                 ids = np.array(only)
-                np.bitwise_or.at(allowed[row], ids // 32, np.uint32(1) << (ids % 32).astype(np.uint32))
+                np.bitwise_or.at(
+                    allowed[row], ids // 32, np.uint32(1) << (ids % 32).astype(np.uint32)
+                )
             for token in banned_tokens(sequence):
                 allowed[row, token // 32] &= ~np.uint32(1 << token % 32)
         return allowed

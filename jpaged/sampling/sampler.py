@@ -39,7 +39,8 @@ def sample(logits: Logits, inputs: SamplingInputs, max_logprobs: int) -> Sampled
         inputs.uses.randomness, choose, lambda logits, _: greedy(logits), adjusted, inputs
     )
     blank = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(_logprobs(max_logprobs), logits, tokens)
+        lambda s: jnp.zeros(s.shape, s.dtype),
+        jax.eval_shape(_logprobs(max_logprobs), logits, tokens),
     )
     logprobs = jax.lax.cond(
         inputs.uses.logprobs, _logprobs(max_logprobs), lambda *_: blank, logits, tokens

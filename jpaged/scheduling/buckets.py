@@ -32,7 +32,9 @@ class BucketLadder:
     mixed: tuple[Bucket, ...]
 
     @classmethod
-    def build(cls, max_num_tokens: int, max_num_seqs: int, pages_per_sequence: int) -> "BucketLadder":
+    def build(
+        cls, max_num_tokens: int, max_num_seqs: int, pages_per_sequence: int
+    ) -> "BucketLadder":
         """Doubling decode buckets, and mixed ones in steps of four with few or all sequences.
 
         One row is padded to two: products with a single bf16 row are twenty times slower on

@@ -4,7 +4,7 @@ The same loop drives a device and a simulation; only the executor and the clock 
 """
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
@@ -12,10 +12,8 @@ from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
 
-Handle = TypeVar("Handle")
 
-
-class Executor(Protocol[Handle]):
+class Executor[Handle](Protocol):
     """Runs batches.  `submit` may return before the work is done; `collect` waits for it."""
 
     def submit(self, batch: ScheduledBatch) -> Handle: ...
@@ -27,7 +25,7 @@ class Executor(Protocol[Handle]):
         ...
 
 
-class ServingLoop(Generic[Handle]):
+class ServingLoop[Handle]:
     """Runs one step after another.  `on_step(record)` hears of each."""
 
     def __init__(
@@ -63,12 +61,12 @@ class ServingLoop(Generic[Handle]):
         pool, queues = self.scheduler.pool, self.scheduler.queues
         empty = sum(len(s.pages) * pool.page_size - s.num_computed for s in queues.running)
         held = pool.num_held * pool.page_size
-        return dict(
-            pages_held=pool.num_held,
-            pages_idle=pool.num_idle,
-            slots_held=held,
-            slots_used=held - empty,
-        )
+        return {
+            "pages_held": pool.num_held,
+            "pages_idle": pool.num_idle,
+            "slots_held": held,
+            "slots_used": held - empty,
+        }
 
     def _record(self, start: float, batch: ScheduledBatch, advanced, memory) -> None:
         self.on_step(

@@ -20,7 +20,9 @@ class PagePool:
     `on_evict(page)` is called when an idle page is about to be given to somebody else.
     """
 
-    def __init__(self, num_pages: int, page_size: int, on_evict: Callable[[int], None] = lambda _: None):
+    def __init__(
+        self, num_pages: int, page_size: int, on_evict: Callable[[int], None] = lambda _: None
+    ):
         self.num_pages = num_pages
         self.page_size = page_size
         self.on_evict = on_evict

@@ -1,10 +1,10 @@
 """Who waits, who runs, and what they hold: the moves of a sequence between the queues.
 
-              admit                    finish
-    waiting ─────────► running ───────────────────► (gone)
-       ▲                  │
-       └──────────────────┘
-          preempt, retreat
+          admit                    finish
+waiting ─────────► running ───────────────────► (gone)
+   ▲                  │
+   └──────────────────┘
+      preempt, retreat
 """
 
 from bisect import insort

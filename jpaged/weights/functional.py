@@ -16,10 +16,12 @@ Graph = Any  # nnx.GraphDef: the structure, hashable
 M = TypeVar("M")
 
 
-def abstract_model(build: Callable[[], M], dtype: jnp.dtype) -> tuple[Graph, Params]:
+def abstract_model[M](build: Callable[[], M], dtype: jnp.dtype) -> tuple[Graph, Params]:
     """A model's structure and the shapes of its parameters; allocates nothing."""
     graph, state = nnx.split(nnx.eval_shape(build))
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), _rekeyed(nnx.to_pure_dict(state), str))
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, dtype), _rekeyed(nnx.to_pure_dict(state), str)
+    )
     return graph, shapes
 
 

@@ -1,7 +1,7 @@
 """A model's folder -> its structure and parameters.
 
-    config.json ─► abstract model ─► names, shapes, dtypes
-    *.safetensors ── converters ──────────┴──► parameters
+config.json ─► abstract model ─► names, shapes, dtypes
+*.safetensors ── converters ──────────┴──► parameters
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def read_model(hf: HFConfig, dtype: str = "auto", generation: dict | None = None
     """Understands a `config.json`.  Raises `UnsupportedModel` for what it does not."""
     family, config = family_of(hf), read_config(hf)
     resolved = _resolve_dtype(hf, dtype)
-    graph, params = abstract_model(lambda: family.model(config), resolved)
+    graph, params = abstract_model(lambda: family.build(config), resolved)
     eos = (generation or {}).get("eos_token_id", hf.values.get("eos_token_id"))
     ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
     kv_spec = merge(graph, params).kv_spec()
@@ -76,7 +76,7 @@ def load_params(
 
 
 def _resolve_dtype(hf: HFConfig, dtype: str) -> jnp.dtype:
-    """"auto" follows the checkpoint."""
+    """ "auto" follows the checkpoint."""
     if dtype == "auto":
         dtype = hf.values.get("dtype") or hf.values.get("torch_dtype") or "float32"
     return jax.numpy.dtype(dtype.removeprefix("torch."))

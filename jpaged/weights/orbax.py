@@ -1,5 +1,6 @@
 """Converted weights on disk, in Orbax's format: they load in parallel and need no conversion."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -36,7 +37,8 @@ def restore(folder: Path, abstract: Params) -> Params:
 
 def _check(path: Path, metadata: object, target: Params) -> None:
     tree = getattr(metadata, "item_metadata", metadata)
-    saved = {name: tuple(leaf.shape) for name, leaf in flatten(dict(tree)).items()}
+    assert isinstance(tree, Mapping), f"{path} holds no tree of parameters"
+    saved = {name: tuple(leaf.shape) for name, leaf in flatten({**tree}).items()}
     wanted = {name: leaf.shape for name, leaf in flatten(target).items()}
     wrong = sorted(
         name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
