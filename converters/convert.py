@@ -40,7 +40,9 @@ def convert(
         elif not table.ignores(name):
             report.unmatched.append(f"{name} {tensor.shape}")
         on_tensor(tensor.nbytes)
-    report.missing = [f"{path} {wanted[path].shape}" for path in wanted if path not in filled]
+    report.missing = [
+        f"{path} {wanted[path].shape}" for path in wanted if path not in filled.keys() | report.seen
+    ]
     report.raise_if_any(checkpoint)
     return unflatten(filled)
 
@@ -65,7 +67,7 @@ def _place(
                 report.unmatched.append(f"{name} -> {path}, which this model lacks")
         elif part.shape != like.shape:
             report.misshapen.append(f"{path} is {part.shape}, {like.shape} expected")
-            filled[path] = None  # reported once, not as missing too
+            report.seen.add(path)  # it is not missing too
         else:
             filled[path] = put(part, like)
 
@@ -77,6 +79,7 @@ class Report:
         self.unmatched: list[str] = []
         self.missing: list[str] = []
         self.misshapen: list[str] = []
+        self.seen: set[str] = set()
 
     def raise_if_any(self, checkpoint: Checkpoint) -> None:
         lines = [
@@ -90,7 +93,9 @@ class Report:
         ]
         if lines:
             raise CheckpointMismatch(
-                "\n".join([f"{checkpoint.folder} does not fit the model in its config.json:", *lines])
+                "\n".join(
+                    [f"{checkpoint.folder} does not fit the model in its config.json:", *lines]
+                )
             )
 
 

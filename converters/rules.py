@@ -45,8 +45,9 @@ class Rule:
     def _pattern(self) -> re.Pattern[str]:
         parts = re.split(r"\{(\w+)(?::([^}]*))?\}", self.source)
         pattern = ""
-        for literal, name, words in zip(parts[::3], parts[1::3] + [None], parts[2::3] + [None],
-                                        strict=True):
+        for literal, name, words in zip(
+            parts[::3], parts[1::3] + [None], parts[2::3] + [None], strict=True
+        ):
             pattern += re.escape(literal)
             if name is not None:
                 pattern += f"(?P<{name}>{words or '[0-9]+'})"
