@@ -1,8 +1,10 @@
 """The letter from the scheduler to the device: which token belongs where.
 
     tokens        [ a a a a | b | c c | · ]       T, the sequences of the step one after another
-    query_starts    0         4   5     7  7      B + 1, · is padding
+    query_starts    0         4   5     7   7     B + 1
     pages[b]      [ 7 2 9 · ]                     N pages of sequence b, in reading order
+
+Places marked · are padding.
 """
 
 from typing import NamedTuple

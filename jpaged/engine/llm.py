@@ -82,7 +82,7 @@ class LLM:
         if not messages:
             raise RequestRejected("a conversation needs at least one message")
         chats: Sequence[Any] = [messages] if isinstance(messages[0], dict) else messages
-        tokenizer = self.llm_engine._need_tokenizer()
+        tokenizer = self.llm_engine.need_tokenizer()
         prompts = []
         for chat in chats:
             text = tokenizer.render_chat(

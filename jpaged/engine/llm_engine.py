@@ -65,9 +65,10 @@ class LLMEngine:
 
     def get_tokenizer(self) -> Any:
         """The Hugging Face tokenizer.  Raises `RequestRejected` if the engine has none."""
-        return self._need_tokenizer().hf
+        return self.need_tokenizer().hf
 
-    def _need_tokenizer(self) -> Tokenizer:
+    def need_tokenizer(self) -> Tokenizer:
+        """Our tokenizer.  Raises `RequestRejected` if the engine has none."""
         if self.tokenizer is None:
             raise RequestRejected("this engine was built with skip_tokenizer_init=True")
         return self.tokenizer

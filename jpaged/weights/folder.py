@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from jpaged.assets import DEMO_MODEL
 from jpaged.errors import UnsupportedModel
 
 # weights in safetensors only: pickled ones are never even fetched
@@ -13,7 +14,12 @@ WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 
 def find_folder(model: str, revision: str | None = None) -> Path:
-    """The folder of a model.  Downloads what is not in the hub's local cache."""
+    """The folder of a model.  Downloads what is not in the hub's local cache.
+
+    "demo" is the model that comes with the package.
+    """
+    if model == "demo":
+        return Path(DEMO_MODEL)
     path = Path(model).expanduser()
     if path.is_dir():
         return path

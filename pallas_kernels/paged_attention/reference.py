@@ -73,7 +73,8 @@ def reference(
     tiles = cut_into_tiles(table.query_starts, T, size=1 if T == B else TILE)
     M, C = tiles.token.shape
 
-    q_tiles = q.at[tiles.token].get(mode="fill", fill_value=0).reshape(M, C, K, H // K, D)
+    q_tiles = q.at[tiles.token].get(mode="fill", fill_value=0)
+    q_tiles = q_tiles.astype(jnp.float32).reshape(M, C, K, H // K, D)
     # an empty place sees nothing: its position is before the first key
     q_positions = table.positions.at[tiles.token].get(mode="fill", fill_value=-1)
     pages_per_chunk = max(1, CHUNK // S)
@@ -88,16 +89,14 @@ def reference(
         k_positions = chunk * pages_per_chunk * S + jnp.arange(k.shape[2])
         # a page's unwritten tail may hold anything, NaN too, and 0 · NaN is NaN
         v = jnp.where((k_positions < lengths[:, None])[:, None, :, None], v, 0)
-        scores = jnp.einsum("MCKGD,MKLD->MCKGL", q_tiles, k, preferred_element_type=jnp.float32)
+        scores = jnp.einsum("MCKGD,MKLD->MCKGL", q_tiles, k)
         scores = _capped(scores * scale, softcap)
         seen = visible(q_positions, k_positions, window)[:, :, None, None, :]
         scores = jnp.where(seen, scores, MASKED)
         new_peak = jnp.maximum(peak, scores.max(-1, keepdims=True))
         p = jnp.where(seen, jnp.exp(scores - new_peak), 0)
         shrink = jnp.exp(peak - new_peak)
-        weighted = jnp.einsum(
-            "MCKGL,MKLD->MCKGD", p.astype(v.dtype), v, preferred_element_type=jnp.float32
-        )
+        weighted = jnp.einsum("MCKGL,MKLD->MCKGD", p, v)
         return new_peak, total * shrink + p.sum(-1, keepdims=True), acc * shrink + weighted
 
     shape = (M, C, K, H // K, 1)
@@ -116,9 +115,10 @@ def _pad_columns(pages: Int[Array, "B N"], multiple: int) -> Int[Array, "B M"]:
 
 
 def _gather(kv: Float[Array, "P K S D"], pages: Int[Array, "M n"]) -> Float[Array, "M K L D"]:
+    """In float32: XLA:CPU has no product of bf16 into float32 with two batch axes."""
     M, n = pages.shape
     K, S, D = kv.shape[1:]
-    return kv[pages].transpose(0, 2, 1, 3, 4).reshape(M, K, n * S, D)
+    return kv[pages].astype(jnp.float32).transpose(0, 2, 1, 3, 4).reshape(M, K, n * S, D)
 
 
 def _capped(scores: jax.Array, softcap: float | None) -> jax.Array:

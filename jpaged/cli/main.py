@@ -1,0 +1,65 @@
+"""Reads the command line and calls the command.
+
+Commands are imported when they are called: `jpaged --help` should not wait for JAX.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+
+from jpaged import __version__
+from jpaged.cli.options import add_engine_flags, add_sampling_flags
+from jpaged.config import DTYPES
+
+MODEL_HELP = 'a folder, a name on the Hugging Face hub, or "demo" for the bundled model'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jpaged", description="Paged LLM serving in JAX.")
+    parser.add_argument("--version", action="version", version=f"jpaged {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more, on stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    generate = commands.add_parser("generate", help="complete one prompt or several")
+    generate.add_argument("model", help=MODEL_HELP)
+    generate.add_argument("prompt", nargs="*", help="without one, standard input is the prompt")
+    add_sampling_flags(generate)
+    add_engine_flags(generate)
+
+    chat = commands.add_parser("chat", help="talk to a model")
+    chat.add_argument("model", help=MODEL_HELP)
+    chat.add_argument("--system", help="a system message to begin with")
+    add_sampling_flags(chat)
+    add_engine_flags(chat)
+
+    info = commands.add_parser("info", help="what a model is, and what it needs")
+    info.add_argument("model", help=MODEL_HELP)
+    add_engine_flags(info)
+
+    convert = commands.add_parser("convert", help="convert a checkpoint once, to load it faster")
+    convert.add_argument("model", help=MODEL_HELP)
+    convert.add_argument("folder", help="where the converted model goes")
+    convert.add_argument("--dtype", choices=DTYPES, default="auto")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code: 0, 1 for an error (told on stderr in one line), 130 for Ctrl-C."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no warning about forks
+    try:
+        return importlib.import_module(f"jpaged.cli.{args.command}").run(args)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `jpaged generate … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, RuntimeError) as error:  # ours are ValueErrors that say what to do
+        if args.verbose:
+            raise
+        print(f"jpaged: {error}", file=sys.stderr)
+        return 1

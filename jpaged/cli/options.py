@@ -1,0 +1,86 @@
+"""Flags for engine and sampling options, made from the dataclasses that define them."""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from jpaged.config import DTYPES, JIT_MONITOR_MODES, EngineConfig
+from jpaged.policies import NAMES as POLICIES
+from jpaged.sampling_params import SamplingParams
+
+ENGINE_HELP = {
+    "tokenizer": "folder or name of another tokenizer",
+    "revision": "branch, tag or commit on the hub",
+    "dtype": "of weights and cache; auto follows the checkpoint",
+    "max_model_len": "prompt and output together",
+    "page_size": "tokens a page",
+    "num_pages": "pages in the cache",
+    "kv_cache_memory_bytes": "bytes of the cache",
+    "gpu_memory_utilization": "share of a GPU's memory for weights and cache",
+    "max_num_seqs": "sequences that run together",
+    "max_num_batched_tokens": "tokens a step",
+    "enable_prefix_caching": "keep pages of finished prompts for the next",
+    "enable_chunked_prefill": "split long prompts over several steps",
+    "policy": "who runs next",
+    "seed": "for requests without one",
+    "warmup": "compile every step shape at the start",
+    "jit_monitor": "what happens when something is compiled after warm-up",
+}
+SAMPLING_HELP = {
+    "max_tokens": "most tokens to generate",
+    "temperature": "0 is greedy",
+    "top_k": "keep the k likeliest",
+    "top_p": "keep the likeliest that reach this probability",
+    "min_p": "keep those at least this likely, relative to the likeliest",
+    "repetition_penalty": "above 1 discourages what was said",
+    "n": "samples for each prompt",
+    "stop": "end at this text",
+}
+CHOICES = {"dtype": DTYPES, "jit_monitor": JIT_MONITOR_MODES, "policy": tuple(POLICIES)}
+KINDS = {"int": int, "float": float, "str": str}
+
+
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("engine options")
+    for field in _fields(EngineConfig, ENGINE_HELP):
+        _add(group, field, ENGINE_HELP[field.name])
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("sampling options (defaults: the model's own)")
+    for field in _fields(SamplingParams, SAMPLING_HELP):
+        _add(group, field, SAMPLING_HELP[field.name])
+    group.add_argument("--sampling-seed", type=int, help="makes sampling reproducible")
+
+
+def _fields(kind: type, named: dict[str, str]) -> list[dataclasses.Field]:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    return [fields[name] for name in named]
+
+
+def _add(group: Any, field: dataclasses.Field, text: str) -> None:
+    """A flag that stays out of the namespace unless given, so that defaults live in one place."""
+    flag, shared = "--" + field.name.replace("_", "-"), {"default": argparse.SUPPRESS}
+    if field.type is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **shared)
+        return
+    kind = next(kind for name, kind in KINDS.items() if name in str(field.type))
+    default = "" if field.default is None else f" (default {field.default})"
+    group.add_argument(
+        flag,
+        type=kind,
+        choices=CHOICES.get(field.name),
+        help=text + (default if field.name in ENGINE_HELP else ""),
+        **shared,
+    )
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ENGINE_HELP if hasattr(args, name)}
+
+
+def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
+    options = {name: getattr(args, name) for name in SAMPLING_HELP if hasattr(args, name)}
+    if args.sampling_seed is not None:
+        options["seed"] = args.sampling_seed
+    return options

@@ -1,0 +1,109 @@
+"""Runs the demonstration: `python -m jpaged.demo`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from jpaged.assets import DEMO_MODEL
+from jpaged.demo.screen import Line, Screen
+from jpaged.demo.summary import summarise
+from jpaged.engine.llm_engine import LLMEngine
+from jpaged.engine.outputs import RequestOutput
+from jpaged.sampling_params import RequestOutputKind, SamplingParams
+
+PROMPTS = (
+    "Once upon a time, in a quiet village by the sea, there lived",
+    "Once upon a time, in a deep green forest, there lived",
+    "One rainy morning, a little fox named",
+    "Long ago, an old owl named",
+    "Once upon a time, in a cold snowy valley, there lived",
+    "One sunny day, a shy rabbit named",
+)
+# two conversations with one beginning: the second finds the first one's pages in the cache
+SYSTEM = {
+    "role": "system",
+    "content": "You are a helpful assistant. Answer in one or two sentences.",
+}
+QUESTIONS = ("What is the opposite of hot?", "Tell me a story about a fox.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m jpaged.demo", description=__doc__)
+    parser.add_argument("prompts", nargs="*", help="your own beginnings of stories")
+    parser.add_argument("--model", default=DEMO_MODEL, help="another model (default: the bundled)")
+    parser.add_argument("--max-tokens", type=int, default=200)
+    parser.add_argument("--temperature", type=float, default=0.6)
+    args = parser.parse_args()
+    console = Console()
+    start = time.monotonic()
+    with console.status("Loading the model and compiling its steps …"):
+        engine = LLMEngine(
+            args.model,
+            num_pages=96,
+            max_model_len=512,
+            max_num_seqs=4,
+            max_num_batched_tokens=64,
+            use_tqdm_on_load=False,
+        )
+    console.print(
+        f"[dim]{engine.executor.num_compiled} step shapes ready after "
+        f"{time.monotonic() - start:.1f} s[/]"
+    )
+    run(engine, console, args, start)
+    engine.close()
+    return 0
+
+
+def run(engine: LLMEngine, console: Console, args: argparse.Namespace, start: float) -> None:
+    lines = submit(engine, args)
+    began, first_token = time.monotonic(), None
+    with Screen(console, engine, lines) as screen:
+        for outputs in steps(engine):
+            if outputs and first_token is None:
+                first_token = time.monotonic()
+            screen.show(outputs)
+    console.print(summarise(engine, screen.finished, time.monotonic() - began))
+    if first_token is not None:
+        console.print(f"[dim]first token {first_token - start:.1f} s after the start[/]")
+
+
+def submit(engine: LLMEngine, args: argparse.Namespace) -> dict[str, Line]:
+    """Queues everything at once: more than there are seats, so some wait for a free one."""
+    lines = {}
+    for number, (label, prompt, shown) in enumerate(requests(engine, args.prompts)):
+        params = SamplingParams(
+            max_tokens=args.max_tokens,
+            temperature=args.temperature,
+            top_p=0.95,
+            seed=number,
+            output_kind=RequestOutputKind.DELTA,
+        )
+        engine.add_request(label, prompt, params)
+        lines[label] = Line(shown)
+    return lines
+
+
+def requests(engine: LLMEngine, own: list[str]) -> Iterator[tuple[str, dict, str]]:
+    """(label, prompt, what of it to show)"""
+    for number, text in enumerate(own or PROMPTS, start=1):
+        yield f"story {number}", {"prompt": text}, text
+    tokenizer = engine.need_tokenizer()
+    if own or not tokenizer.hf.chat_template:
+        return
+    for number, question in enumerate(QUESTIONS, start=1):
+        chat = [SYSTEM, {"role": "user", "content": question}]
+        text = tokenizer.render_chat(chat, add_generation_prompt=True)
+        tokens = tokenizer.encode(text, add_special_tokens=False)
+        yield f"chat {number}", {"prompt_token_ids": tokens}, f"{question} → "
+
+
+def steps(engine: LLMEngine) -> Iterator[list[RequestOutput]]:
+    while engine.has_unfinished_requests():
+        yield engine.step()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
