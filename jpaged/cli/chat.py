@@ -14,7 +14,8 @@ HELP = "Ctrl-C stops an answer, Ctrl-D ends.  /reset starts over, /help shows th
 
 
 def run(args: argparse.Namespace) -> int:
-    with LLM(args.model, **engine_options(args)) as llm:
+    options = {"max_num_seqs": 1, **engine_options(args)}
+    with LLM(args.model, **options) as llm:
         params = override(llm.get_default_sampling_params(), sampling_options(args))
         start = [{"role": "system", "content": args.system}] if args.system else []
         _say(HELP)

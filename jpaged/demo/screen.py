@@ -76,10 +76,12 @@ class Screen:
         rows = max(1, (self.console.height - 8) // len(self.lines))
         room = max(20, self.console.width * rows - len(label) - 8)
         text = self._text(label)
-        if len(text) <= room or self._is_done:
+        if self._is_done:
             return text
-        head = Text(f"[{label}] … ", style=f"bold {self.colours[label]}")
-        return head.append(text.plain[-room:], style="default")
+        flat = (self.lines[label].prompt + self.lines[label].text).replace("\n", " ")
+        start = "" if len(flat) <= room else "… "
+        head = Text(f"[{label}] {start}", style=f"bold {self.colours[label]}")
+        return head.append(flat[-room:], style="default")
 
     @property
     def _is_done(self) -> bool:

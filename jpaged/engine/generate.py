@@ -23,5 +23,6 @@ def generate(model: str | LLM, prompts: Any, **options: Any) -> list[RequestOutp
         if options:
             raise TypeError(f"a loaded LLM takes no engine options, got {sorted(options)}")
         return model.generate(prompts, params)
-    with LLM(model, **options) as llm:
+    # one call meets a few step shapes only: compiling all of them first would take longer
+    with LLM(model, **{"warmup": False, **options}) as llm:
         return llm.generate(prompts, params)

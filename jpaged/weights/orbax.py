@@ -36,7 +36,7 @@ def restore(folder: Path, abstract: Params) -> Params:
 
 
 def _check(path: Path, metadata: object, target: Params) -> None:
-    tree = getattr(metadata, "item_metadata", metadata)
+    tree = getattr(getattr(metadata, "item_metadata", metadata), "tree", None)
     assert isinstance(tree, Mapping), f"{path} holds no tree of parameters"
     saved = {name: tuple(leaf.shape) for name, leaf in flatten({**tree}).items()}
     wanted = {name: leaf.shape for name, leaf in flatten(target).items()}
