@@ -80,6 +80,19 @@ def test_every_public_name_can_be_imported():
         assert getattr(jpaged, name) is not None
 
 
+def test_the_stub_names_what_the_package_gives():
+    import jpaged
+
+    stub = (ROOT / "jpaged/__init__.pyi").read_text()
+    declared = {
+        alias.asname
+        for node in ast.parse(stub).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared == set(jpaged.__all__) - {"__version__"}
+
+
 def test_an_unknown_name_is_an_attribute_error():
     import jpaged
 

@@ -1,0 +1,24 @@
+"""The public names for editors and type checkers, which cannot see lazy imports."""
+
+from converters import CheckpointMismatch as CheckpointMismatch
+from jpaged.assets import DEMO_MODEL as DEMO_MODEL
+from jpaged.config import EngineConfig as EngineConfig
+from jpaged.engine.generate import generate as generate
+from jpaged.engine.llm import LLM as LLM
+from jpaged.engine.llm_engine import LLMEngine as LLMEngine
+from jpaged.engine.outputs import CompletionOutput as CompletionOutput
+from jpaged.engine.outputs import Logprob as Logprob
+from jpaged.engine.outputs import RequestOutput as RequestOutput
+from jpaged.errors import CompiledAfterWarmup as CompiledAfterWarmup
+from jpaged.errors import ConfigError as ConfigError
+from jpaged.errors import PolicyWarning as PolicyWarning
+from jpaged.errors import RequestRejected as RequestRejected
+from jpaged.errors import UnsupportedModel as UnsupportedModel
+from jpaged.sampling_params import RequestOutputKind as RequestOutputKind
+from jpaged.sampling_params import SamplingParams as SamplingParams
+from jpaged.scheduling.policy import Policy as Policy
+from jpaged.scheduling.policy import View as View
+from jpaged.scheduling.request import Sequence as Sequence
+
+__version__: str
+__all__: list[str]
