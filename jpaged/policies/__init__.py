@@ -21,6 +21,8 @@ NAMES: dict[str, type] = {
 def resolve(policy: str | Policy) -> Policy:
     """A policy object from its name on the command line, or the object itself."""
     if not isinstance(policy, str):
+        if isinstance(policy, type):
+            raise ConfigError(f"policy {policy.__name__} is a class; pass {policy.__name__}()")
         missing = [name for name in ("propose", "victim") if not hasattr(policy, name)]
         if missing:
             raise ConfigError(f"policy {policy!r} has no method {' and no '.join(missing)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from jpaged.errors import ConfigError
 from jpaged.scheduling.policy import Fcfs, View, Wish
 from jpaged.scheduling.request import Sequence
 
@@ -13,6 +14,8 @@ class Priority(Fcfs):
     """
 
     def __init__(self, aging: float = 30.0):
+        if not aging > 0:
+            raise ConfigError(f"aging must be above 0 seconds, not {aging}; inf means none")
         self.aging = aging
 
     def rank(self, sequence: Sequence, now: float) -> tuple[float, int]:

@@ -51,15 +51,17 @@ class ServingLoop[Handle]:
         if batch is None:
             return [], None, None
         output = self.executor.collect(self.executor.submit(batch))
-        memory = self._memory()
+        memory = self._memory(batch)
         advanced = self.scheduler.update(batch, output, self.clock())
         self._record(start, batch, advanced, memory)
         return advanced, output, batch
 
-    def _memory(self) -> dict[str, int]:
+    def _memory(self, batch: ScheduledBatch) -> dict[str, int]:
         """Pages and slots at the height of the step, before finished sequences let go."""
         pool, queues = self.scheduler.pool, self.scheduler.queues
         empty = sum(len(s.pages) * pool.page_size - s.num_computed for s in queues.running)
+        # what the step wrote is computed only after `update`
+        empty -= sum(count for sequence, count in batch.items if not sequence.is_finished)
         held = pool.num_held * pool.page_size
         return {
             "pages_held": pool.num_held,

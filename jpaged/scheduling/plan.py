@@ -30,6 +30,8 @@ class StepPlan:
         self.grants: dict[Sequence, int] = {}
         self.preempted: list[Sequence] = []
         self.eldest = queues.running[0] if queues.running else None
+        self._kept = 0  # tokens of the budget that only the eldest may use
+        self._has_refused = False  # a sequence did not fit: nobody may overtake it
         self._unpromised: int | None = None  # free pages that no running sequence is waiting for
 
     @property
@@ -42,15 +44,19 @@ class StepPlan:
         return self.eldest is None or self.eldest in self.grants
 
     def secure_eldest(self) -> None:
-        """Keeps a page and one token of the budget for the eldest running sequence."""
+        """Keeps a page and one token of the budget for the eldest running sequence.
+
+        Without chunking it is all it has pending: a prompt, if its first step was interrupted.
+        """
         if self.eldest is not None:
-            self._reserve(self.eldest, 1)
-            self.budget -= 1
+            self._kept = 1 if self.can_chunk else self.eldest.num_pending
+            self._reserve(self.eldest, self._kept)
+            self.budget -= self._kept
 
     def settle(self) -> ScheduledBatch:
         """Hands the eldest its token if no wish did, and lets somebody in if all are idle."""
         if self.eldest is not None and not self.eldest_is_served:
-            self.grants[self.eldest] = 1
+            self.grants[self.eldest] = self._kept
         if not self.grants and self.queues.waiting:
             first = self.queues.waiting[0]
             self.grant(first, first.num_pending)
@@ -63,24 +69,25 @@ class StepPlan:
         is_new = sequence in self.queues.waiting_set
         if is_new and not self._admit(sequence):
             return
-        budget = self.budget + (sequence is self.eldest)  # the token that was kept for it
-        count = min(most, sequence.num_pending, budget)
+        kept = self._kept if sequence is self.eldest else 0
+        count = min(most, sequence.num_pending, self.budget + kept)
         if count < 1 or (count < sequence.num_pending and not self.can_chunk):
             if is_new:
-                self.queues.retreat(sequence)
+                self._retreat(sequence, was_wished=most >= sequence.num_pending)
             return
         if self._reserve(sequence, count):
             self.grants[sequence] = count
-            self.budget = budget - count
+            self.budget += kept - count  # a victim may have raised it in between
 
     def _admit(self, sequence: Sequence) -> bool:
         """Gives a waiting sequence a seat and the pages it finds in the prefix cache.
 
         All its pages must be there, although only the first chunk's are taken now: admitting a
-        prompt that cannot be finished would only end in a preemption.
+        prompt that cannot be finished would only end in a preemption.  Nor may a smaller one
+        take the place of one that did not fit: under a stream of them it would wait for ever.
         """
         queues = self.queues
-        if self.preempted or self.budget < 1 or not queues.num_free_seats:
+        if self.preempted or self._has_refused or self.budget < 1 or not queues.num_free_seats:
             return False
         if self._unpromised is None:
             promised = sum(queues.pages_to_come(running) for running in queues.running)
@@ -88,10 +95,17 @@ class StepPlan:
         needed = queues.admission_cost(sequence)
         # a lone sequence may always start: the pool holds any single one (checked in `add`)
         if needed > self._unpromised and queues.running:
+            self._has_refused = True
             return False
         queues.admit(sequence)
         self._unpromised -= needed
         return True
+
+    def _retreat(self, sequence: Sequence, was_wished: bool) -> None:
+        """Takes an admission back.  `was_wished`: only the budget stood against it."""
+        self.queues.retreat(sequence)
+        self._has_refused |= was_wished
+        self._unpromised = None  # its pages are free again
 
     def _reserve(self, sequence: Sequence, count: int) -> bool:
         """Takes the pages for `count` more tokens, from others where none are free."""
@@ -110,7 +124,8 @@ class StepPlan:
         chosen = self.choose_victim()
         candidates = self.queues.running[1:]
         assert candidates, "the eldest sequence alone does not fit; `add` should have refused it"
-        return chosen if chosen in candidates else candidates[-1]
+        # by identity: a policy's answer may be anything, and compare as it likes
+        return next((each for each in candidates if each is chosen), candidates[-1])
 
     def _preempt(self, victim: Sequence) -> None:
         self.budget += self.grants.pop(victim, 0)

@@ -6,6 +6,9 @@ on two rules that are the scheduler's own, because without them some policies ne
 
 1. the eldest running sequence gets at least one token a step and is never evicted for another;
 2. nobody is admitted in a step that evicted someone.
+
+Nor is anybody admitted after a wish for a waiting sequence that did not fit: what a policy puts
+first is not overtaken, for ever, by smaller ones.
 """
 
 from collections.abc import Iterable

@@ -61,7 +61,7 @@ class Scheduler:
         return tuple(self.queues.waiting)
 
     def add(self, request: Request) -> list[Sequence]:
-        """Queues the request's n sequences.  Raises `RequestRejected` if one cannot ever fit."""
+        """Queues the request's n sequences.  Raises `RequestRejected` if one can never run."""
         self._check_fits(request)
         sequences = []
         for index in range(request.params.n):
@@ -73,6 +73,10 @@ class Scheduler:
         return sequences
 
     def _check_fits(self, request: Request) -> None:
+        if not request.prompt:
+            raise RequestRejected(
+                f"request {request.id} has an empty prompt; nothing to go on from"
+            )
         most = len(request.prompt) + request.max_tokens
         capacity = self.pool.num_pages * self.pool.page_size
         if most > capacity:
@@ -167,21 +171,22 @@ class Scheduler:
     def _wishes(self, view: View) -> Iterator[Wish]:
         """The policy's well-formed wishes, as many as there can be sensible ones."""
         limit = 4 * (len(view.running) + len(view.waiting)) + 16  # it may propose for ever
+        policy = self.policy  # its `victim` may fail, and be replaced, while it proposes
         try:
-            yield from filter(_is_wish, islice(self.policy.propose(view), limit))
+            yield from filter(_is_wish, islice(policy.propose(view), limit))
         except Exception as error:
-            self._replace_policy(error)
+            self._replace(policy, error)
             yield from self.policy.propose(view)
 
     def _victim(self, now: float) -> Sequence:
         try:
             return self.policy.victim(self.view(now))
         except Exception as error:
-            self._replace_policy(error)
+            self._replace(self.policy, error)
             return self.policy.victim(self.view(now))
 
-    def _replace_policy(self, error: Exception) -> None:
-        name = type(self.policy).__name__
+    def _replace(self, policy: Policy, error: Exception) -> None:
+        name = type(policy).__name__
         self.policy, self.policy_error = Fcfs(), error
         warnings.warn(
             f"policy {name} raised {type(error).__name__}: {error}; "

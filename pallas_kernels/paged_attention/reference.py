@@ -32,8 +32,11 @@ class Tiles(NamedTuple):
     token: Int[Array, "M C"]
 
 
-def cut_into_tiles(query_starts: Int[Array, " B+1"], num_tokens: int, size: int) -> Tiles:
-    """Cuts each sequence's queries into tiles of `size`; there are T // size + B at most."""
+def cut_into_tiles(query_starts: Int[Array, " _"], num_tokens: int, size: int) -> Tiles:
+    """Cuts each sequence's queries into tiles of `size`; there are T // size + B at most.
+
+    query_starts: i32[B + 1], which jaxtyping cannot check in an argument while B is unknown.
+    """
     num_sequences = query_starts.shape[0] - 1
     num_tiles = num_tokens // size + num_sequences if size > 1 else num_tokens
     num_queries = jnp.diff(query_starts)

@@ -1,0 +1,114 @@
+"""Ragged paged batches, and what attention over them is: loops over sequences, in float64."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from pallas_kernels.page_table import PageTable
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The shape of a step and of its cache: T tokens, B rows, N pages a row, pages of S tokens."""
+
+    T: int = 48
+    B: int = 6
+    N: int = 16
+    S: int = 4
+    H: int = 4
+    K: int = 2
+    D: int = 16
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A batch, once as the kernel gets it and once as plain arrays for each sequence."""
+
+    shape: Shape
+    spans: list[tuple[int, int]]  # each sequence's tokens before this step, and in it
+    queries: list[np.ndarray]  # [new, H, D]
+    keys: list[np.ndarray]  # [before + new, K, D]
+    values: list[np.ndarray]
+    q: np.ndarray  # [T, H, D], and so on as in `paged_attention`
+    k_pages: np.ndarray
+    v_pages: np.ndarray
+    table: PageTable
+
+
+def make_ragged(shape: Shape, spans: list[tuple[int, int]], seed: int = 0) -> Ragged:
+    """Random contents in random pages; every slot that no sequence has written holds NaN."""
+    rng = np.random.default_rng(seed)
+    T, B, N, S, H, K, D = shape.T, shape.B, shape.N, shape.S, shape.H, shape.K, shape.D
+    assert len(spans) <= B and sum(new for _, new in spans) <= T
+
+    def normal(*dims: int) -> np.ndarray:
+        return np.array(jnp.asarray(rng.normal(size=dims), shape.dtype))
+
+    queries = [normal(new, H, D) for _, new in spans]
+    keys = [normal(before + new, K, D) for before, new in spans]
+    values = [normal(before + new, K, D) for before, new in spans]
+    num_pages = [-(-(before + new) // S) for before, new in spans]
+    P = B * N + 3  # a fixed number: the cache's shape too is compiled for
+    free = list(rng.permutation(P))
+    # rows beyond a sequence's pages name any page, also those of others and of nobody
+    pages = rng.integers(0, P, size=(B, N)).astype(np.int32)
+    k_pages = np.full((P, K, S, D), np.nan, keys[0].dtype)
+    v_pages = k_pages.copy()
+    for row, needed in enumerate(num_pages):
+        pages[row, :needed] = [free.pop() for _ in range(needed)]
+        for position in range(len(keys[row])):
+            page, offset = pages[row, position // S], position % S
+            k_pages[page, :, offset] = keys[row][position]
+            v_pages[page, :, offset] = values[row][position]
+    q = np.concatenate([*queries, normal(T - sum(map(len, queries)), H, D)])
+    table = make_table(shape, spans, pages, P)
+    return Ragged(shape, spans, queries, keys, values, q, k_pages, v_pages, table)
+
+
+def make_table(
+    shape: Shape, spans: list[tuple[int, int]], pages: np.ndarray, num_pages: int
+) -> PageTable:
+    positions = np.zeros(shape.T, np.int32)
+    write_slots = np.full(shape.T, num_pages * shape.S, np.int32)
+    starts = np.full(shape.B + 1, sum(new for _, new in spans), np.int32)
+    lengths = np.zeros(shape.B, np.int32)
+    token = 0
+    for row, (before, new) in enumerate(spans):
+        starts[row], lengths[row] = token, before + new
+        for position in range(before, before + new):
+            page, offset = divmod(position, shape.S)
+            positions[token] = position
+            write_slots[token] = pages[row, page] * shape.S + offset
+            token += 1
+    fields = (positions, write_slots, starts, pages, lengths)
+    return PageTable(*(jnp.asarray(field) for field in fields))
+
+
+def attention(
+    batch: Ragged,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: np.ndarray | None = None,
+) -> np.ndarray:
+    """[T, H, D] in float64, one query and one head at a time; zeros for padding."""
+    shape, out = batch.shape, []
+    for (before, new), q, k, v in zip(
+        batch.spans, batch.queries, batch.keys, batch.values, strict=True
+    ):
+        for i in range(new):
+            last = before + i + 1
+            first = 0 if window is None else max(0, last - window)
+            for h in range(shape.H):
+                kv_head = h // (shape.H // shape.K)
+                seen = k[first:last, kv_head].astype(np.float64)
+                scores = seen @ q[i, h].astype(np.float64) * scale
+                if softcap is not None:
+                    scores = softcap * np.tanh(scores / softcap)
+                weights = np.exp(scores)
+                total = weights.sum() + (0 if sinks is None else np.exp(sinks[h]))
+                out.append(weights / total @ v[first:last, kv_head].astype(np.float64))
+    written = np.array(out).reshape(-1, shape.H, shape.D)
+    return np.concatenate([written, np.zeros((shape.T - len(written), shape.H, shape.D))])

@@ -1,0 +1,227 @@
+"""Whatever the policy, the pool and the requests: right tokens, no lost page, an end.
+
+Each test plays random scenarios for a few thousand steps under one kind of policy and checks every
+step with the bookkeeping of `toy_device.py`, which shares no code with the scheduler.
+"""
+
+import random
+from collections import Counter
+from itertools import count
+
+import pytest
+from toy_device import (
+    EOS,
+    VOCAB,
+    ToyDevice,
+    check_batch,
+    check_pages,
+    check_queues,
+    check_writes,
+    written_alone,
+)
+
+from jpaged.policies import Fcfs, PrefillFirst, Priority, Sarathi, ShortestFirst
+from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.policy import Policy
+from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.scheduler import Scheduler
+
+STEPS_PER_POLICY = 5000
+
+
+class Random(Fcfs):
+    """Any order, any chunk, any victim: also those who wait, the eldest, and nobody."""
+
+    def __init__(self, rng: random.Random):
+        self.rng = rng
+
+    def propose(self, view):
+        everyone = [*view.running, *view.waiting]
+        self.rng.shuffle(everyone)
+        yield from ((sequence, self.rng.choice((-1, 1, 2, 7, 64))) for sequence in everyone)
+
+    def victim(self, view):
+        return self.rng.choice((*view.running, *view.waiting, None))
+
+
+class Raising(Random):
+    """Raises now and then, in the midst of its wishes or asked for a victim."""
+
+    def propose(self, view):
+        for wish in super().propose(view):
+            if self.rng.random() < 0.1:
+                raise RuntimeError("a slip")
+            yield wish
+
+    def victim(self, view):
+        return view.running[self.rng.randrange(2 * len(view.running))]
+
+
+class LastInFirstOut(Random):
+    def propose(self, view):
+        everyone = (*view.running, *view.waiting)
+        return [(s, s.num_pending) for s in reversed(everyone)]
+
+    def victim(self, view):
+        return view.running[0]
+
+
+class Greedy(Random):
+    """Everybody in at once, the largest first: the tightest memory."""
+
+    def propose(self, view):
+        everyone = sorted((*view.waiting, *view.running), key=lambda s: -s.num_pending)
+        return [(s, s.num_pending) for s in everyone]
+
+
+class Silent(Random):
+    def propose(self, view):
+        return []
+
+
+class OneToken(Random):
+    def propose(self, view):
+        return [(self.rng.choice((*view.running, *view.waiting)), 1)]
+
+
+class Nonsense(Random):
+    """Strangers, finished sequences, wrong types, and the same one again and again."""
+
+    def __init__(self, rng: random.Random):
+        super().__init__(rng)
+        self.seen: set[Sequence] = set()
+
+    def propose(self, view):
+        self.seen |= {*view.running, *view.waiting}
+        known = sorted(self.seen, key=lambda s: s.serial)
+        for _ in count():
+            sequence = self.rng.choice(known)
+            yield self.rng.choice([(sequence, 3), (sequence, 3.0), sequence, None, (3, sequence)])
+
+
+POLICIES = {
+    "fcfs": lambda rng: Fcfs(),
+    "priority": lambda rng: Priority(),
+    "shortest": lambda rng: ShortestFirst(chunk=rng.choice((1, 8, 512))),
+    "sarathi": lambda rng: Sarathi(chunk=rng.choice((1, 8, 512))),
+    "prefill_first": lambda rng: PrefillFirst(),
+} | {
+    kind.__name__: kind
+    for kind in (Random, Raising, LastInFirstOut, Greedy, Silent, OneToken, Nonsense)
+}
+
+
+class Play:
+    """One random scenario: a pool, a stream of requests, aborts and interruptions."""
+
+    def __init__(self, seed: int, make_policy):
+        self.rng = random.Random(seed)
+        self.policy: Policy = make_policy(self.rng)
+        self.requests = self._make_requests()
+        self.scheduler = self._make_scheduler()
+        self.device = ToyDevice(self.scheduler.pool.page_size)
+        self.sequences: list[Sequence] = []
+        self.seen = Counter(steps=0, dropped=0, preempted=0, cached=0, aborted=0)
+
+    def _make_requests(self) -> list[Request]:
+        rng = self.rng
+        shared = [tuple(rng.choices(range(VOCAB), k=rng.choice((0, 9, 32)))) for _ in range(3)]
+        return [
+            Request(
+                id=str(i),
+                prompt=rng.choice(shared)[: rng.randint(0, 40)]
+                + tuple(rng.choices(range(VOCAB), k=rng.randint(1, rng.choice((3, 20))))),
+                params=SamplingParams(n=rng.choice((1, 1, 1, 3))),
+                priority=rng.randint(0, 3),
+                eos_token_ids=frozenset({EOS}),
+                max_tokens=rng.randint(1, rng.choice((8, 60))),
+            )
+            for i in range(rng.randint(2, 24))
+        ]
+
+    def _make_scheduler(self) -> Scheduler:
+        rng, page_size = self.rng, self.rng.choice((1, 4, 16))
+        longest = max(len(r.prompt) + r.max_tokens for r in self.requests)
+        is_chunked = rng.random() < 0.7
+        return Scheduler(
+            # from just enough for the longest to plenty for all
+            PagePool(-(-longest // page_size) + rng.choice((0, 1, 3, 12)), page_size),
+            self.policy,
+            max_num_seqs=rng.choice((1, 3, 8, 16)),
+            max_num_batched_tokens=rng.choice((2, 9, 33, 64)) + (0 if is_chunked else longest),
+            enable_prefix_caching=rng.random() < 0.7,
+            enable_chunked_prefill=is_chunked,
+        )
+
+    def run(self) -> Counter:
+        """Plays to the end.  Every step the eldest moves on, which bounds their number."""
+        most = sum(r.params.n * (len(r.prompt) + r.max_tokens) for r in self.requests)
+        to_come = list(self.requests)
+        while to_come or self.scheduler.has_unfinished:
+            if to_come and (self.rng.random() < 0.4 or not self.scheduler.has_unfinished):
+                self.sequences += self.scheduler.add(to_come.pop())
+            self.step()
+            assert self.seen["steps"] - self.seen["dropped"] <= most, "no end in sight"
+        self.check_end()
+        return self.seen
+
+    def step(self) -> None:
+        rng, scheduler = self.rng, self.scheduler
+        scheduler.policy = self.policy  # one that raised was replaced, and comes back
+        self.maybe_abort()
+        running_before = scheduler.running
+        batch = scheduler.schedule(float(self.seen["steps"]))
+        if batch is None:
+            return
+        check_batch(scheduler, batch, running_before)
+        check_writes(scheduler, batch)
+        self.check_state()
+        output = self.device.run(batch)
+        self.seen += Counter(steps=1, preempted=len(batch.preempted))
+        if rng.random() < 0.02:
+            self.seen["dropped"] += 1  # an interruption: nobody heard what the step answered
+            return
+        self.maybe_abort()
+        scheduler.update(batch, output, float(self.seen["steps"]))
+        self.check_state()
+
+    def maybe_abort(self) -> None:
+        if self.rng.random() < 0.01:
+            self.seen["aborted"] += len(self.scheduler.abort(str(self.rng.randrange(24))))
+
+    def check_state(self) -> None:
+        check_pages(self.scheduler)
+        check_queues(self.scheduler)
+        for sequence in self.scheduler.running:
+            self.device.check_reads(sequence)
+
+    def check_end(self) -> None:
+        assert self.scheduler.pool.num_held == 0
+        for sequence in self.sequences:
+            expected = written_alone(sequence.request)
+            if sequence.finish_reason == "abort":
+                expected = expected[: len(sequence.generated)]
+            assert sequence.generated == expected
+            self.seen["cached"] += sequence.num_cached
+
+
+@pytest.mark.filterwarnings("ignore::jpaged.errors.PolicyWarning")
+@pytest.mark.parametrize("make_policy", POLICIES.values(), ids=POLICIES)
+def test_requests_are_served_rightly_whatever_the_policy(make_policy):
+    seen = Counter()
+    for seed in count():
+        if seen["steps"] >= STEPS_PER_POLICY:
+            break
+        seen += Play(seed, make_policy).run()
+
+    print(f"{seed} scenarios: {dict(seen)}")
+    tried = {"dropped", "cached", "aborted", "preempted"}
+    # alone with the device, as under a policy that lets nobody in, nobody is preempted
+    assert tried - {what for what in tried if seen[what]} == (
+        {"preempted"} if make_policy is Silent else set()
+    )
+
+
+def test_the_policies_are_tried_for_twenty_thousand_steps_in_all():
+    assert STEPS_PER_POLICY * len(POLICIES) >= 20_000

@@ -1,0 +1,118 @@
+"""A device of one dict, and the bookkeeping that says whether a scheduler used it rightly.
+
+A slot of its cache holds (token, position, digest of all tokens up to there).  The digest is made
+from the digest *read from the cache* one position before, as keys and values depend on what
+attention read; the next token is a function of the last digest.  One stale page, and everything
+after it is wrong.
+"""
+
+from collections import Counter
+
+from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.scheduler import Scheduler
+
+VOCAB = 40
+EOS = 0
+ROOT = 1  # the digest of no tokens
+
+
+def digest(before: int, token: int) -> int:
+    return hash((before, token))
+
+
+def written_alone(request: Request) -> list[int]:
+    """What a request's sequences are to say, without pages, batches or a scheduler."""
+    state, said = ROOT, []
+    for token in request.prompt:
+        state = digest(state, token)
+    while len(said) < request.max_tokens and EOS not in said:
+        said.append(state % VOCAB)
+        state = digest(state, said[-1])
+    return said
+
+
+class ToyDevice:
+    """Runs batches over `slots`, which nobody ever clears."""
+
+    def __init__(self, page_size: int):
+        self.page_size = page_size
+        self.slots: dict[int, tuple[int, int, int]] = {}
+
+    def slot(self, sequence: Sequence, position: int) -> int:
+        page, offset = divmod(position, self.page_size)
+        return sequence.pages[page] * self.page_size + offset
+
+    def run(self, batch: ScheduledBatch) -> StepOutput:
+        tokens = [self._run_one(sequence, count) % VOCAB for sequence, count in batch.items]
+        return StepOutput(tuple(tokens), {}, {})
+
+    def _run_one(self, sequence: Sequence, count: int) -> int:
+        first = sequence.num_computed
+        state = self.slots[self.slot(sequence, first - 1)][2] if first else ROOT
+        for position in range(first, first + count):
+            token = sequence.tokens[position]
+            state = digest(state, token)
+            self.slots[self.slot(sequence, position)] = (token, position, state)
+        return state
+
+    def check_reads(self, sequence: Sequence) -> None:
+        """All that is taken for computed reads back as this sequence's tokens, in order."""
+        state = ROOT
+        for position, token in enumerate(sequence.tokens[: sequence.num_computed]):
+            state = digest(state, token)
+            read = self.slots.get(self.slot(sequence, position))
+            assert read == (token, position, state), f"{sequence} reads {read} at {position}"
+
+
+def check_pages(scheduler: Scheduler) -> None:
+    """Every page is free, idle or held, and its holders are the sequences that list it."""
+    pool, running = scheduler.pool, scheduler.running
+    held = Counter(page for sequence in running for page in sequence.pages)
+    assert pool.holders == [held[page] for page in range(pool.num_pages)]
+    assert all(len(set(sequence.pages)) == len(sequence.pages) for sequence in running)
+    remembered = set(scheduler.cache.key_of) if scheduler.cache else set()
+    assert pool.num_idle == len(remembered - set(held))
+    assert (pool.num_held, pool.num_free) == (len(held), pool.num_pages - len(held))
+    pool.check()
+
+
+def check_queues(scheduler: Scheduler) -> None:
+    """Those who wait hold nothing and stand in order of arrival; nobody is in two places."""
+    waiting, running = scheduler.waiting, scheduler.running
+    assert all(not s.pages and not s.num_computed for s in waiting)
+    serials = [sequence.serial for sequence in waiting]
+    assert serials == sorted(serials)
+    everyone = [*waiting, *running]
+    assert len(set(everyone)) == len(everyone)
+    assert not any(sequence.is_finished for sequence in everyone)
+    assert len(running) <= scheduler.queues.max_num_seqs
+
+
+def check_batch(
+    scheduler: Scheduler, batch: ScheduledBatch, running_before: tuple[Sequence, ...]
+) -> None:
+    """Budget, chunking, the scheduler's two rules, and a place for every token."""
+    sequences = [sequence for sequence, _ in batch.items]
+    assert 0 < len(sequences) == len(set(sequences))
+    assert 0 < sum(count for _, count in batch.items) <= scheduler.max_num_batched_tokens
+    for sequence, count in batch.items:
+        assert sequence in scheduler.running
+        assert 0 < count <= sequence.num_pending
+        assert scheduler.enable_chunked_prefill or count == sequence.num_pending
+        room = len(sequence.pages) * scheduler.pool.page_size
+        assert sequence.num_computed + count <= room, "a token without a slot"
+    if running_before:
+        assert sequences and running_before[0] in sequences, "the eldest got nothing"
+    if batch.preempted:
+        assert set(scheduler.running) <= set(running_before), "admitted while evicting"
+
+
+def check_writes(scheduler: Scheduler, batch: ScheduledBatch) -> None:
+    """Nobody else reads or writes a page that is written in this step."""
+    holders = Counter(page for sequence in scheduler.running for page in sequence.pages)
+    size = scheduler.pool.page_size
+    for sequence, count in batch.items:
+        first, last = sequence.num_computed, sequence.num_computed + count - 1
+        for page in sequence.pages[first // size : last // size + 1]:
+            assert holders[page] == 1, f"page {page} is shared and written"
