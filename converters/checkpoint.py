@@ -48,8 +48,10 @@ class Checkpoint:
     def _shards_of(self, index: Path) -> list[Path]:
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CheckpointMismatch(f"{index} is no index with a weight_map: {error}") from error
+        if not names:
+            raise CheckpointMismatch(f"{index} names no shard")
         outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]
         if outside:
             raise CheckpointMismatch(f"{index} points outside its folder: {outside[:3]}")

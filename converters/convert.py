@@ -57,19 +57,33 @@ def _place(
     report: "Report",
     put: Put,
 ) -> None:
-    if not np.issubdtype(tensor.dtype, np.floating) and tensor.dtype.name != "bfloat16":
-        report.misshapen.append(f"{name} is {tensor.dtype}, floating point expected")
+    parts = _parts(name, tensor, rule, report)
+    if parts is None:
+        report.seen.update(targets)  # they are not missing too
         return
-    for path, part in zip(targets, rule.transform(tensor), strict=True):
+    for path, part in zip(targets, parts, strict=True):
         like = wanted.get(path)
         if like is None:
             if not rule.optional:
                 report.unmatched.append(f"{name} -> {path}, which this model lacks")
         elif part.shape != like.shape:
             report.misshapen.append(f"{path} is {part.shape}, {like.shape} expected")
-            report.seen.add(path)  # it is not missing too
+            report.seen.add(path)
         else:
             filled[path] = put(part, like)
+
+
+def _parts(
+    name: str, tensor: np.ndarray, rule: Rule, report: "Report"
+) -> tuple[np.ndarray, ...] | None:
+    if not np.issubdtype(tensor.dtype, np.floating) and tensor.dtype.name != "bfloat16":
+        report.misshapen.append(f"{name} is {tensor.dtype}, floating point expected")
+        return None
+    try:
+        return rule.transform(tensor)
+    except ValueError as error:  # such a shape cannot be taken apart
+        report.misshapen.append(f"{name} is {tensor.shape}: {error}")
+        return None
 
 
 class Report:

@@ -24,7 +24,7 @@ from jpaged.scheduling.buckets import BucketLadder
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.weights.folder import find_folder
-from jpaged.weights.functional import Params
+from jpaged.weights.functional import Params, num_bytes
 from jpaged.weights.loading import AbstractModel, load_params, read_folder
 
 logger = logging.getLogger("jpaged")
@@ -60,6 +60,7 @@ def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
         num_pages=config.num_pages,
         kv_cache_memory_bytes=config.kv_cache_memory_bytes,
         gpu_memory_utilization=config.gpu_memory_utilization,
+        weight_bytes=num_bytes(model.params),
     )
     longest = _fit_length(config, longest, num_pages * config.page_size)
     budget = config.max_num_batched_tokens
@@ -94,7 +95,8 @@ def build_model(config: EngineConfig) -> tuple[Path, AbstractModel]:
 def build_tokenizer(config: EngineConfig, folder: Path) -> Tokenizer | None:
     if config.skip_tokenizer_init:
         return None
-    return Tokenizer.load(config.tokenizer or folder, config.revision)
+    # a revision is the model's, and its folder is of that revision already
+    return Tokenizer.load(config.tokenizer or folder)
 
 
 def build_executor(

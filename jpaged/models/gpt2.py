@@ -31,10 +31,11 @@ class GPT2Config:
     @classmethod
     def from_hf(cls, hf: HFConfig) -> "GPT2Config":
         width, heads, num_layers = hf["n_embd"], hf["n_head"], hf["n_layer"]
+        head_dim = hf.quotient("n_embd", "n_head")
         hf.require("activation_function", *("gelu_new", *ACTIVATIONS))
         hf.require("add_cross_attention", False)
         hf.get("reorder_and_upcast_attn")  # our scores are float32 in any case
-        scale = (width // heads) ** -0.5 if hf.get("scale_attn_weights", True) else 1.0
+        scale = head_dim**-0.5 if hf.get("scale_attn_weights", True) else 1.0
         by_layer = hf.get("scale_attn_by_inverse_layer_idx", False)
         return cls(
             vocab=hf["vocab_size"],

@@ -20,8 +20,8 @@ IRRELEVANT = frozenset(
     summary_proj_to_labels summary_first_dropout task_specific_params pretraining_tp prefix
     id2label label2id problem_type finetuning_task chunk_size_feed_forward is_encoder_decoder
     is_decoder gradient_checkpointing init_std n_ctx unsloth_fixed unsloth_version
-    use_mrope _attn_implementation_autoset auto_map tokenizer_class
-    generation_config n_special predict_special_tokens vocab_type mlp_dropout""".split()
+    _attn_implementation_autoset auto_map tokenizer_class is_llama_config transformers.js_config
+    generation_config n_special predict_special_tokens vocab_type mlp_dropout max_length""".split()
 )
 
 
@@ -38,25 +38,40 @@ class HFConfig:
         if not path.is_file():
             raise UnsupportedModel(f"{folder} has no config.json; is it a model folder?")
         try:
-            return cls(json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
+            values = json.loads(path.read_text())
+        except ValueError as error:  # no JSON, or no text at all
             raise UnsupportedModel(f"{path} is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise UnsupportedModel(f"{path} holds no JSON object but {type(values).__name__}")
+        return cls(values)
 
     @property
     def model_type(self) -> str:
-        return self.values.get("model_type", "")
+        return self.values.get("model_type") or ""
+
+    def assume(self, values: dict[str, Any]) -> None:
+        """Fills in what the file is silent about.  A null is no silence."""
+        self.values = {**values, **self.values}
 
     def __getitem__(self, key: str) -> Any:
-        self._read.add(key)
-        if key not in self.values:
+        value = self.get(key)
+        if value is None:
             raise UnsupportedModel(f"config.json lacks {key!r}, which {self.model_type} needs")
-        return self.values[key]
+        return value
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value, or the default where it is absent or null."""
         self._read.add(key)
         value = self.values.get(key)
         return default if value is None else value
+
+    def quotient(self, whole: str, parts: str) -> int:
+        """The one number by the other.  Refuses a remainder."""
+        if self[whole] % self[parts]:
+            raise UnsupportedModel(
+                f"{whole}={self[whole]} cannot be divided evenly by {parts}={self[parts]}"
+            )
+        return self[whole] // self[parts]
 
     def require(self, key: str, *allowed: Any) -> None:
         """Refuses a setting we do not implement.  `allowed[0]` is the default."""

@@ -16,6 +16,22 @@ from jpaged.layers.rope import Rope
 from jpaged.models.base import run_blocks
 from jpaged.models.hf_config import HFConfig
 
+# What transformers assumes where a config.json of that type is silent.
+SILENT: dict[str, dict[str, int]] = {
+    "llama": {},
+    "mistral": {
+        "num_key_value_heads": 8,
+        "sliding_window": 4096,
+        "max_position_embeddings": 131072,
+    },
+    "qwen2": {
+        "num_key_value_heads": 32,
+        "sliding_window": 4096,
+        "max_position_embeddings": 32768,
+    },
+}
+SILENT["qwen3"] = {**SILENT["qwen2"], "head_dim": 128}
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -39,22 +55,22 @@ class LlamaConfig:
 
     @classmethod
     def from_hf(cls, hf: HFConfig) -> "LlamaConfig":
-        heads, num_layers = hf["num_attention_heads"], hf["num_hidden_layers"]
-        head_dim = hf.get("head_dim", hf["hidden_size"] // heads)
+        hf.assume(SILENT[hf.model_type])
+        heads, kv_heads, head_dim = _heads(hf)
         has_bias = hf.get("attention_bias", False)
         hf.require("hidden_act", *("silu", *ACTIVATIONS))
         return cls(
             vocab=hf["vocab_size"],
             d_model=hf["hidden_size"],
             d_ffn=hf["intermediate_size"],
-            num_layers=num_layers,
+            num_layers=hf["num_hidden_layers"],
             heads=heads,
-            kv_heads=hf.get("num_key_value_heads", heads),
+            kv_heads=kv_heads,
             head_dim=head_dim,
             max_positions=hf.get("max_position_embeddings", 2048),
             rope=_rope(hf, head_dim),
             norm_eps=hf.get("rms_norm_eps", 1e-6),
-            windows=_windows(hf, num_layers),
+            windows=_windows(hf, hf["num_hidden_layers"]),
             activation=hf.get("hidden_act", "silu"),
             tied=hf.get("tie_word_embeddings", False),
             qkv_bias=has_bias or hf.model_type == "qwen2",
@@ -64,30 +80,50 @@ class LlamaConfig:
         )
 
 
+def _heads(hf: HFConfig) -> tuple[int, int, int]:
+    """Query heads, kv heads and their width."""
+    heads = hf["num_attention_heads"]
+    kv_heads = hf.get("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise UnsupportedModel(
+            f"num_attention_heads={heads} cannot share num_key_value_heads={kv_heads} evenly"
+        )
+    return heads, kv_heads, hf.get("head_dim") or hf.quotient("hidden_size", "num_attention_heads")
+
+
 def _rope(hf: HFConfig, head_dim: int) -> Rope:
     """Reads both spellings: `rope_theta` with `rope_scaling`, and the newer `rope_parameters`."""
-    hf.require("partial_rotary_factor", 1.0)
-    scaling = {**(hf.get("rope_scaling") or {}), **(hf.get("rope_parameters") or {})}
-    theta = scaling.get("rope_theta") or hf.get("rope_theta", 10000.0)
-    hf.get("rope_theta")  # both may be present
+    for key, plain in (
+        ("partial_rotary_factor", 1.0),
+        ("rope_interleaved", False),
+        ("use_mrope", False),
+    ):
+        hf.require(key, plain)
+    old, new = hf.get("rope_scaling"), hf.get("rope_parameters")
+    scaling = old or new or {}  # in this order, as in transformers
+    outside = hf.get("rope_theta", 10000.0)  # both may be present
+    theta = float(scaling.get("rope_theta") or outside)
     return Rope.build(head_dim, theta, scaling, hf.get("max_position_embeddings", 2048))
 
 
 def _windows(hf: HFConfig, num_layers: int) -> tuple[int | None, ...]:
     """Mistral's window holds for all layers; Qwen's for those that `layer_types` names, or, in
     older checkpoints, from layer `max_window_layers` on."""
+    if hf.model_type == "llama":
+        hf.require("sliding_window", None)
     window = hf.get("sliding_window")
-    num_full = 0
-    if hf.model_type in ("qwen2", "qwen3"):
+    num_full = 0 if window else num_layers
+    has_choice = hf.model_type in ("qwen2", "qwen3")
+    if has_choice:
         window = window if hf.get("use_sliding_window", False) else None
         num_full = min(hf.get("max_window_layers", 28), num_layers)
-    kinds = hf.get("layer_types") or (
-        ["full_attention"] * num_full + ["sliding_attention"] * (num_layers - num_full)
-    )
+    usual = ["full_attention"] * num_full + ["sliding_attention"] * (num_layers - num_full)
+    kinds = hf.get("layer_types", usual)
     unknown = set(kinds) - {"full_attention", "sliding_attention"}
-    if unknown or len(kinds) != num_layers:
+    if unknown or len(kinds) != num_layers or (kinds != usual and not has_choice):
         raise UnsupportedModel(
-            f"layer_types {sorted(set(kinds))} for {num_layers} layers is not understood"
+            f"layer_types {sorted(set(kinds))} for {num_layers} layers is not understood "
+            f"with model_type {hf.model_type!r} and sliding_window={hf.get('sliding_window')}"
         )
     return tuple(window if kind == "sliding_attention" else None for kind in kinds)
 

@@ -38,6 +38,9 @@ class OPTConfig:
     def from_hf(cls, hf: HFConfig) -> "OPTConfig":
         hf.require("activation_function", *("relu", *ACTIVATIONS))
         hf.require("layer_norm_elementwise_affine", True)
+        hf.require("learned_embeddings", True)  # Galactica names them; transformers knows no other
+        hf.require("scale_embeddings", False)
+        hf.quotient("hidden_size", "num_attention_heads")
         norm_first = hf.get("do_layer_norm_before", True)
         lacks_final = hf.get("_remove_final_layer_norm", False)
         return cls(

@@ -23,11 +23,12 @@ def plan_pages(
     num_pages: int | None,
     kv_cache_memory_bytes: int | None,
     gpu_memory_utilization: float,
+    weight_bytes: int,
 ) -> int:
     """The number of pages: as asked for, or as many as the memory holds.
 
     wanted_pages: more than these would never be used (all seats at full length); a chosen size
-    stops there, a demanded one does not.
+    stops there, a demanded one does not.  weight_bytes: the model's, which is not loaded yet.
     """
     if num_pages is not None:
         return num_pages
@@ -35,7 +36,7 @@ def plan_pages(
         fitting = kv_cache_memory_bytes // page_bytes
         source = f"kv_cache_memory_bytes={kv_cache_memory_bytes}"
     else:
-        room = _room(gpu_memory_utilization)
+        room = _room(gpu_memory_utilization, weight_bytes)
         fitting = min(room // page_bytes, wanted_pages)
         source = f"{room} free bytes"
     if fitting < 1:
@@ -43,10 +44,10 @@ def plan_pages(
     return int(fitting)
 
 
-def _room(utilization: float) -> int:
-    """Bytes the cache may take on the device where the weights already are."""
+def _room(utilization: float, weight_bytes: int) -> int:
+    """Bytes the cache may take on the device beside the weights to come."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"] * utilization - stats["bytes_in_use"])
+        return int(stats["bytes_limit"] * utilization - stats["bytes_in_use"]) - weight_bytes
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(min(free * CPU_SHARE, CPU_MOST))
+    return int(min((free - weight_bytes) * CPU_SHARE, CPU_MOST))

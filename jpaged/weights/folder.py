@@ -28,9 +28,10 @@ def find_folder(model: str, revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise UnsupportedModel(
             f"{model!r} is neither a folder here nor a model that the Hugging Face hub gave us "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})"
+            f"({type(error).__name__}: {reason})"
         ) from error
 
 
@@ -40,6 +41,9 @@ def read_json(folder: Path, name: str) -> dict:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        values = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text at all
         raise UnsupportedModel(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UnsupportedModel(f"{path} holds no JSON object but {type(values).__name__}")
+    return values

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 
 from converters import Checkpoint, convert
+from jpaged.errors import UnsupportedModel
 from jpaged.layers.paged import KVSpec
 from jpaged.models import Config, family_of, read_config
 from jpaged.models.hf_config import HFConfig
@@ -19,6 +19,7 @@ from jpaged.weights.folder import read_json
 from jpaged.weights.functional import Graph, Params, abstract_model, merge
 from jpaged.weights.orbax import has_saved, restore
 
+COMPUTED = ("float32", "bfloat16", "float16")
 OnBytes = Callable[[int, int], None]  # (bytes read now, bytes in all)
 
 
@@ -79,4 +80,10 @@ def _resolve_dtype(hf: HFConfig, dtype: str) -> jnp.dtype:
     """ "auto" follows the checkpoint."""
     if dtype == "auto":
         dtype = hf.values.get("dtype") or hf.values.get("torch_dtype") or "float32"
-    return jax.numpy.dtype(dtype.removeprefix("torch."))
+    name = dtype.removeprefix("torch.")
+    if name not in COMPUTED:
+        raise UnsupportedModel(
+            f"the checkpoint's dtype is {dtype}, and we compute in {', '.join(COMPUTED)}; "
+            "choose one of these with dtype="
+        )
+    return jnp.dtype(name)

@@ -37,7 +37,11 @@ def restore(folder: Path, abstract: Params) -> Params:
 
 def _check(path: Path, metadata: object, target: Params) -> None:
     tree = getattr(getattr(metadata, "item_metadata", metadata), "tree", None)
-    assert isinstance(tree, Mapping), f"{path} holds no tree of parameters"
+    if not isinstance(tree, Mapping):
+        raise CheckpointMismatch(
+            f"{path} holds no whole tree of parameters (was saving it interrupted?); remove it to "
+            "load the folder's .safetensors, or save it again"
+        )
     saved = {name: tuple(leaf.shape) for name, leaf in flatten({**tree}).items()}
     wanted = {name: leaf.shape for name, leaf in flatten(target).items()}
     wrong = sorted(
