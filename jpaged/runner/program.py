@@ -44,6 +44,8 @@ class StepProgram:
         # the cache is donated: its pages are written in place, never copied
         self._step = jax.jit(partial(step, graph, max_logprobs), donate_argnums=1)
         self._score = jax.jit(partial(score, graph, max_logprobs))
+        # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
+        self._precision = "highest" if kv_dtype == jnp.float32 else "default"
 
     def kv_pages(self) -> KVCache:
         """An empty cache, one entry a layer."""
@@ -53,7 +55,8 @@ class StepProgram:
     def lower(self, bucket: Bucket) -> jax.stages.Lowered:
         kv_shapes = jax.eval_shape(self.kv_pages)
         inputs = shapes_of(self.packer.blank(bucket))
-        return self._step.lower(self.params, kv_shapes, inputs)
+        with jax.default_matmul_precision(self._precision):
+            return self._step.lower(self.params, kv_shapes, inputs)
 
     def lower_score(self) -> jax.stages.Lowered:
         smallest = Bucket(2, 2, 1)
@@ -61,4 +64,6 @@ class StepProgram:
         inputs = shapes_of(self.packer.blank(smallest))
         hidden = jax.eval_shape(self._step, self.params, kv_shapes, inputs)[2]
         rows = jax.ShapeDtypeStruct((SCORED_ROWS, hidden.shape[1]), hidden.dtype)
-        return self._score.lower(self.params, rows, jax.ShapeDtypeStruct((SCORED_ROWS,), np.int32))
+        tokens = jax.ShapeDtypeStruct((SCORED_ROWS,), np.int32)
+        with jax.default_matmul_precision(self._precision):
+            return self._score.lower(self.params, rows, tokens)

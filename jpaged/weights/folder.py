@@ -11,6 +11,7 @@ from jpaged.errors import UnsupportedModel
 
 # weights in safetensors only: pickled ones are never even fetched
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+UNWANTED = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
 
 
 def find_folder(model: str, revision: str | None = None) -> Path:
@@ -26,7 +27,7 @@ def find_folder(model: str, revision: str | None = None) -> Path:
     if path.is_absolute() or model.startswith((".", "~")):
         raise UnsupportedModel(f"{model} is no folder")
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise UnsupportedModel(
