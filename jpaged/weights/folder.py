@@ -27,7 +27,10 @@ def find_folder(model: str, revision: str | None = None) -> Path:
     if path.is_absolute() or model.startswith((".", "~")):
         raise UnsupportedModel(f"{model} is no folder")
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        folder = snapshot_download(
+            model, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
+        )
+        return Path(folder)
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise UnsupportedModel(
