@@ -58,12 +58,14 @@ class EngineConfig:
             if target not in known:
                 raise ConfigError(_unknown(name, known))
             if target in resolved:
-                raise ConfigError(f"{name} and {target} are one option; give it once")
+                alias = next(a for a in (name, *ALIASES) if ALIASES.get(a) == target)
+                raise ConfigError(f"{alias} and {target} are one option; give it once")
             resolved[target] = value
         return cls(model=str(model), **resolved)
 
     def __post_init__(self) -> None:
         problems = [*self._range_problems(), *self._choice_problems()]
+        problems += [] if problems else self._budget_problems()
         if problems:
             raise ConfigError("; ".join(problems))
 
@@ -73,10 +75,16 @@ class EngineConfig:
         for name in ("max_model_len", "num_pages", "kv_cache_memory_bytes"):
             if getattr(self, name) is not None:
                 yield from _at_least_one(name, getattr(self, name))
-        if not 0 < self.gpu_memory_utilization <= 1:
-            yield f"gpu_memory_utilization must be in (0, 1], not {self.gpu_memory_utilization}"
-        if not 0 <= self.max_logprobs <= 1000:
-            yield f"max_logprobs must be from 0 to 1000, not {self.max_logprobs}"
+        share, most = self.gpu_memory_utilization, self.max_logprobs
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            yield f"gpu_memory_utilization must be in (0, 1], not {share!r}"
+        if not isinstance(most, int) or not 0 <= most <= 1000:
+            yield f"max_logprobs must be from 0 to 1000, not {most!r}"
+        if self.max_model_len == 1:
+            yield "max_model_len=1 has no room for a prompt and a token; raise it"
+
+    def _budget_problems(self):
+        """For counts that are counts."""
         if self.max_num_batched_tokens < self.max_num_seqs:
             yield (
                 f"max_num_batched_tokens ({self.max_num_batched_tokens}) must be at least "
@@ -90,6 +98,8 @@ class EngineConfig:
                 yield f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
         if self.num_pages is not None and self.kv_cache_memory_bytes is not None:
             yield "num_pages and kv_cache_memory_bytes both size the cache; give one of them"
+        if isinstance(self.policy, type):
+            yield f"policy is the class {self.policy.__name__}; pass an object, call it first"
         if self.trust_remote_code:
             yield "trust_remote_code runs code from a checkpoint, which jpaged never does"
         if self.tensor_parallel_size != 1:

@@ -5,7 +5,7 @@ Names, order and defaults are vLLM's, so that a script written for it runs uncha
 
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jpaged.errors import RequestRejected
@@ -63,10 +63,10 @@ class SamplingParams:
         object.__setattr__(self, "bad_words", _as_tuple(self.bad_words, str))
         object.__setattr__(self, "stop_token_ids", _as_tuple(self.stop_token_ids, int))
         if self.allowed_token_ids is not None:
-            object.__setattr__(self, "allowed_token_ids", tuple(self.allowed_token_ids))
-        if self.logit_bias is not None:
-            # JSON clients send the ids as strings
-            object.__setattr__(self, "logit_bias", {int(k): v for k, v in self.logit_bias.items()})
+            object.__setattr__(self, "allowed_token_ids", _as_tuple(self.allowed_token_ids, int))
+        if isinstance(self.logit_bias, Mapping):
+            bias = {_as_id(key): value for key, value in self.logit_bias.items()}
+            object.__setattr__(self, "logit_bias", bias)
         problems = list(self._problems())
         if problems:
             raise RequestRejected("; ".join(problems))
@@ -80,12 +80,15 @@ class SamplingParams:
     def _problems(self):
         yield from self._number_problems()
         yield from self._count_problems()
-        if any(text == "" for text in self.stop or ()):
-            yield "stop holds an empty string, which would match at once; leave it out"
+        yield from self._bias_problems()
+        yield from _text_problems("stop", self.stop or ())
+        yield from _text_problems("bad_words", self.bad_words or ())
         if self.stop and not self.detokenize:
             yield "stop strings need text: set detokenize=True or use stop_token_ids"
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             yield "allowed_token_ids is empty, so no token could be chosen; leave it out"
+        if not isinstance(self.output_kind, RequestOutputKind):
+            yield f"output_kind must be a RequestOutputKind, not {self.output_kind!r}"
 
     def _number_problems(self):
         for name, low, high in (
@@ -103,9 +106,6 @@ class SamplingParams:
             )
         if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
             yield f"top_p must be above 0 and at most 1, not {self.top_p!r}"
-        for token, bias in (self.logit_bias or {}).items():
-            if not _is_number(bias):
-                yield f"logit_bias of token {token} must be a number, not {bias!r}"
 
     def _count_problems(self):
         for name, low, high in (
@@ -126,15 +126,37 @@ class SamplingParams:
                 yield f"{name} must be at least {low}, not {value}"
             elif isinstance(high, int) and value > high:
                 yield f"{name} must be at most {high}, not {value}"
-        num_biases = len(self.logit_bias or ())
-        if num_biases > MOST_LOGIT_BIASES:
-            yield f"logit_bias has {num_biases} entries, at most {MOST_LOGIT_BIASES} fit"
+
+    def _bias_problems(self):
+        biases = self.logit_bias or {}
+        if not isinstance(biases, Mapping):
+            yield f"logit_bias must map token ids to numbers, not be {biases!r}"
+            return
+        for token, bias in biases.items():
+            if not isinstance(token, int) or not _is_number(bias):
+                yield f"logit_bias must map token ids to numbers, not {token!r} to {bias!r}"
+        if len(biases) > MOST_LOGIT_BIASES:
+            yield f"logit_bias has {len(biases)} entries, at most {MOST_LOGIT_BIASES} fit"
 
 
 def _as_tuple(value, kind: type) -> tuple:
     if value is None:
         return ()
-    return (value,) if isinstance(value, kind) else tuple(value)
+    # what is neither is kept, for `_problems` to name
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, kind) else (value,)
+
+
+def _as_id(key: object) -> object:
+    """JSON clients send token ids as strings."""
+    return int(key) if isinstance(key, str) and key.isdecimal() else key
+
+
+def _text_problems(name: str, texts: Iterable[object]):
+    for text in texts:
+        if not isinstance(text, str):
+            yield f"{name} must hold strings, not {text!r}"
+        elif not text:
+            yield f"{name} holds an empty string, which would match at once; leave it out"
 
 
 def _is_number(value) -> bool:

@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -10,6 +11,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # Shapes in annotations are checked here and nowhere else: they would slow every trace down.
 install_import_hook(["pallas_kernels", "jpaged.layers", "jpaged.sampling"], "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Llama with a tokenizer, in float32."""
+    from tiny_llama import save_tiny_llama  # brings torch, which scheduling tests do not need
+
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny_llama"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

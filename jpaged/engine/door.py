@@ -1,5 +1,6 @@
 """What comes in: every request is checked here, before anything else hears of it."""
 
+import math
 import random
 from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
@@ -18,6 +19,7 @@ class TokensPrompt(TypedDict):
     prompt_token_ids: list[int]
 
 
+CheckedRequest = tuple[Request, str | None]  # and the prompt's text, if it came as text
 Prompt = str | TextPrompt | TokensPrompt | Sequence[int]
 
 
@@ -40,10 +42,15 @@ class Door(NamedTuple):
         arrival: float,
         priority: int,
         serial: int,
-    ) -> tuple[Request, str | None]:
+    ) -> CheckedRequest:
         """The request, and its prompt's text if it came as text.  Raises `RequestRejected`."""
+        check_type("sampling_params", params, SamplingParams)
         text, tokens = self._read(prompt)
-        problems = [*self._prompt_problems(tokens), *self._params_problems(params)]
+        problems = [
+            *_label_problems(request_id, priority, arrival),
+            *self._prompt_problems(tokens),
+            *self._params_problems(params),
+        ]
         if problems:
             raise RequestRejected("; ".join(problems))
         room = self.max_model_len - len(tokens)
@@ -66,7 +73,7 @@ class Door(NamedTuple):
         match prompt:
             case str():
                 return prompt, self._encode(prompt)
-            case {"prompt_token_ids": tokens, **rest}:
+            case {"prompt_token_ids": list() | tuple() as tokens, **rest}:
                 _refuse_extra(rest, allowed=("prompt",))
                 text = rest.get("prompt")
                 return text if isinstance(text, str) else None, list(tokens)
@@ -111,11 +118,11 @@ class Door(NamedTuple):
             yield "stop and bad_words need a tokenizer, and this engine has none"
 
     def _id_problems(self, where: str, tokens):
-        wrong = [t for t in tokens if not isinstance(t, int) or not 0 <= t < self.vocab]
+        wrong = [t for t in tokens if not _is_int(t) or not 0 <= t < self.vocab]
         if wrong:
             yield (
-                f"{where} has {wrong[0]!r}, and the vocabulary's ids are 0 to {self.vocab - 1}"
-                + (f" ({len(wrong)} such)" if len(wrong) > 1 else "")
+                f"{where} has {wrong[0]!r}, and the vocabulary's ids are ints from 0 to "
+                f"{self.vocab - 1}" + (f" ({len(wrong)} such)" if len(wrong) > 1 else "")
             )
 
     def _spell(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
@@ -123,6 +130,26 @@ class Door(NamedTuple):
             return ()
         spelled = {spelling for word in words for spelling in self.tokenizer.spellings(word)}
         return tuple(sorted(spelling for spelling in spelled if spelling))
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Raises `RequestRejected` unless the value is of this kind."""
+    if not isinstance(value, kind):
+        raise RequestRejected(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+
+
+def _label_problems(request_id: object, priority: object, arrival: object):
+    """Policies compare these for all requests together: a bad one would be everyone's."""
+    if not isinstance(request_id, str):
+        yield f"the request id must be a string, not {request_id!r}"
+    if not _is_int(priority):
+        yield f"priority must be a whole number (lower goes first), not {priority!r}"
+    if not isinstance(arrival, int | float) or not math.isfinite(arrival):
+        yield f"arrival_time must be seconds of time.monotonic(), not {arrival!r}"
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _refuse_extra(rest: dict, allowed: tuple[str, ...] = ()) -> None:

@@ -1,10 +1,10 @@
 """The offline engine: prompts in, outputs back, with vLLM's signatures."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jpaged.engine.door import Prompt
+from jpaged.engine.door import CheckedRequest, Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.outputs import RequestOutput
@@ -61,9 +61,7 @@ class LLM:
             self.llm_engine.check(self._next_id(), prompt, _final(each or defaults), level or 0)
             for prompt, each, level in zip(each_prompt, params, priorities, strict=True)
         ]
-        for request, text in checked:
-            self.llm_engine.enqueue(request, text)
-        return self._run([request.id for request, _ in checked], use_tqdm)
+        return self._run(checked, use_tqdm)
 
     def chat(
         self,
@@ -86,7 +84,7 @@ class LLM:
         prompts = []
         for chat in chats:
             text = tokenizer.render_chat(
-                list(chat),
+                chat,
                 chat_template=chat_template,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
@@ -102,9 +100,14 @@ class LLM:
         self._num_requests += 1
         return f"llm-{self._num_requests - 1}"
 
-    def _run(self, ids: list[str], use_tqdm: bool | Callable[..., Any]) -> list[RequestOutput]:
+    def _run(
+        self, checked: list[CheckedRequest], use_tqdm: bool | Callable[..., Any]
+    ) -> list[RequestOutput]:
+        ids = [request.id for request, _ in checked]
         finished: dict[str, RequestOutput] = {}
         try:
+            for request, text in checked:
+                self.llm_engine.enqueue(request, text)
             with deferred_interrupts() as check_interrupt, _bar(len(ids), use_tqdm) as bar:
                 while len(finished) < len(ids):
                     for output in self.llm_engine.step():
@@ -145,7 +148,7 @@ class LLM:
 
 def _is_one(prompts: object) -> bool:
     """True for a single prompt; a flat list of token ids is one."""
-    if isinstance(prompts, str | dict):
+    if isinstance(prompts, str | dict) or not isinstance(prompts, Iterable):
         return True
     return isinstance(prompts, Sequence) and bool(prompts) and isinstance(prompts[0], int)
 
@@ -161,6 +164,7 @@ def _one_each(name: str, value: Any, count: int) -> list:
 
 
 def _final(params: SamplingParams) -> SamplingParams:
+    check_type("sampling_params", params, SamplingParams)
     return dataclasses.replace(params, output_kind=RequestOutputKind.FINAL_ONLY)
 
 

@@ -12,7 +12,7 @@ from jpaged.engine.build import (
     build_tokenizer,
     plan_sizes,
 )
-from jpaged.engine.door import Door, Prompt
+from jpaged.engine.door import CheckedRequest, Door, Prompt
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.request_state import RequestState, SequenceState
 from jpaged.engine.tokenizer import Tokenizer
@@ -59,9 +59,15 @@ class LLMEngine:
             vocab=self.model.vocab,
             max_model_len=self.sizes.max_model_len,
             max_logprobs=self.config.max_logprobs,
-            eos_token_ids=self.model.eos_token_ids,
+            eos_token_ids=self.eos_token_ids,
             seed=self.config.seed,
         )
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The checkpoint's and, as in vLLM, the tokenizer's: chat models often differ there."""
+        named = None if self.tokenizer is None else self.tokenizer.hf.eos_token_id
+        return self.model.eos_token_ids | (frozenset() if named is None else {named})
 
     def get_tokenizer(self) -> Any:
         """The Hugging Face tokenizer.  Raises `RequestRejected` if the engine has none."""
@@ -80,7 +86,7 @@ class LLMEngine:
         params: SamplingParams,
         priority: int = 0,
         arrival_time: float | None = None,
-    ) -> tuple[Request, str | None]:
+    ) -> CheckedRequest:
         """The request as it would be queued.  Raises `RequestRejected`; changes nothing."""
         if self._is_closed:
             raise RequestRejected("this engine is closed")

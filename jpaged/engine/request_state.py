@@ -34,15 +34,17 @@ class SequenceState:
 
     def push(self, token: int) -> str | None:
         """Adds a token's text.  Returns the stop string that it completes, if it does."""
-        if self._stream is None or self._is_silent_end(token):
+        if self._stream is None:
             return None
-        new = self._stream.push(token)
+        new = "" if self._is_silent_end() else self._stream.push(token)
+        if self.sequence.is_finished:
+            new += self._stream.flush()
         self.text += new
         if not new or self.sequence.num_generated < self.params.min_tokens:
             return None
         return self._find_stop(len(new))
 
-    def _is_silent_end(self, token: int) -> bool:
+    def _is_silent_end(self) -> bool:
         """A stop token ends the text without being part of it."""
         ended = self.sequence.finish_reason == "stop"
         return ended and not self.params.include_stop_str_in_output
@@ -70,6 +72,12 @@ class SequenceState:
         if self.sequence.is_finished or self.params.include_stop_str_in_output or not held:
             return self.text
         return self.text[:-held]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to say; of deltas, only those that are not empty."""
+        is_delta = self.params.output_kind is RequestOutputKind.DELTA
+        return not is_delta or self.sequence.num_generated > self.num_sent_tokens
 
     def output(self) -> CompletionOutput:
         text, tokens, logprobs = self._visible_text(), self.sequence.generated, self.logprobs
@@ -123,7 +131,7 @@ class RequestState:
             request_id=request.id,
             prompt=self.prompt_text,
             prompt_token_ids=list(request.prompt),
-            outputs=[sample.output() for sample in self.samples],
+            outputs=[sample.output() for sample in self.samples if sample.is_due],
             finished=self.is_finished,
             prompt_logprobs=self._prompt_output(),
             metrics=self._metrics(),

@@ -1,15 +1,16 @@
 """Text to tokens and back, with the checkpoint's own tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers.decoders import DecodeStream
+from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from jpaged.errors import RequestRejected, UnsupportedModel
 
 CONTEXT = 8  # prompt tokens a stream is primed with, so that its first word keeps its space
+BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character
 
 
 class Tokenizer:
@@ -20,12 +21,10 @@ class Tokenizer:
         self.backend = hf.backend_tokenizer
 
     @classmethod
-    def load(cls, folder: str | Path, revision: str | None = None) -> "Tokenizer":
+    def load(cls, folder: str | Path) -> "Tokenizer":
         """Raises `UnsupportedModel` where there is none, or only a slow one."""
         try:
-            hf = AutoTokenizer.from_pretrained(
-                str(folder), revision=revision, trust_remote_code=False
-            )
+            hf = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
             raise UnsupportedModel(
                 f"no tokenizer could be loaded from {folder} ({str(error).splitlines()[0]}); "
@@ -44,13 +43,22 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return self.backend.decode(list(tokens), skip_special_tokens=skip_special_tokens)
 
-    def render_chat(self, messages: list[dict], **options: Any) -> str:
+    def render_chat(self, messages: Sequence[Mapping], **options: Any) -> str:
         """The chat as one text, by the checkpoint's template.  Raises `RequestRejected`."""
         if options.get("chat_template") is None and not self.hf.chat_template:
             raise RequestRejected(
                 "this tokenizer has no chat template; pass chat_template=… or use generate()"
             )
-        return self.hf.apply_chat_template(messages, tokenize=False, **options)
+        is_list = isinstance(messages, Sequence) and bool(messages)
+        if not is_list or not all(map(_is_message, messages)):
+            raise RequestRejected(
+                'a conversation is a list of messages like {"role": "user", "content": "Hi"}, '
+                f"not {messages!r}"
+            )
+        try:
+            return self.hf.apply_chat_template(list(messages), tokenize=False, **options)
+        except (ValueError, TypeError, TemplateError) as error:
+            raise RequestRejected(f"the chat template refused the messages: {error}") from error
 
     def spellings(self, word: str) -> set[tuple[int, ...]]:
         """The token sequences that write a word at the start of a text and within one."""
@@ -58,14 +66,40 @@ class Tokenizer:
         return {tuple(self.encode(text, add_special_tokens=False)) for text in texts}
 
 
+def _is_message(message: object) -> bool:
+    return isinstance(message, Mapping) and "role" in message
+
+
 class TextStream:
-    """Decodes one sequence as it grows; holds back bytes that are not yet a whole character."""
+    """Decodes one sequence as it grows; holds back bytes that are not yet a whole character.
+
+        tokens    c c c c | t t | t
+                   shown    pending
+
+    Pending tokens are decoded behind the shown ones, because a token's text may depend on what
+    precedes it: many tokenizers drop the space of the first word.
+    """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special_tokens: bool):
-        self._backend = tokenizer.backend
-        self._stream = DecodeStream(
-            ids=list(prompt[-CONTEXT:]), skip_special_tokens=skip_special_tokens
-        )
+        self._tokenizer, self._skip_special = tokenizer, skip_special_tokens
+        self._shown, self._pending = list(prompt[-CONTEXT:]), []
+        self._shown_text = self._decode(self._shown)
+        if self._shown_text.endswith(BROKEN):  # a character that the output may complete
+            self._shown, self._shown_text = [], ""
 
     def push(self, token: int) -> str:
-        return self._stream.step(self._backend, token) or ""
+        """The text that a token adds, "" while it ends within a character."""
+        self._pending.append(token)
+        new = self.flush()
+        if not new or new.endswith(BROKEN):
+            return ""
+        self._shown, self._pending = self._pending, []
+        self._shown_text = self._decode(self._shown)
+        return new
+
+    def flush(self) -> str:
+        """What is still held back."""
+        return self._decode(self._shown + self._pending)[len(self._shown_text) :]
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=self._skip_special)

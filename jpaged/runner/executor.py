@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jpaged.runner.compile_monitor import Watch, report_late, watching
+from jpaged.runner.interrupts import uninterrupted
 from jpaged.runner.program import SCORED_ROWS, StepProgram
 from jpaged.sampling.sampler import Logprobs, Sampled
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput, TokenLogprobs
@@ -68,7 +69,8 @@ class DeviceExecutor:
         compiled = self._steps.get(bucket) or self._compile_late(bucket)
         inputs = self.program.packer.pack(batch, bucket)
         before = self.late.count
-        with watching(self.late):
+        with watching(self.late), uninterrupted():
+            # an exception before the assignment would lose the cache, which was given away
             self.kv_pages, sampled, hidden = compiled(self.params, self.kv_pages, inputs)
         if self.is_warm and self.late.count > before:
             report_late(f"an operation beside bucket {bucket}", self.jit_monitor)
@@ -77,7 +79,7 @@ class DeviceExecutor:
     def _compile_late(self, bucket: Bucket) -> jax.stages.Compiled:
         if self.is_warm:
             report_late(f"bucket {bucket}", self.jit_monitor)
-        with watching(self.late):
+        with watching(self.late if self.is_warm else Watch()):
             self._steps[bucket] = self.program.lower(bucket).compile()
         return self._steps[bucket]
 

@@ -3,7 +3,7 @@
 # The letters are typed as the device sees them; here they are still numpy.
 # pyright: reportArgumentType=false, reportReturnType=false
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -141,14 +141,18 @@ class StepPacker:
         for row, sequence in enumerate(rows):
             only = sequence.request.params.allowed_token_ids
             if only is not None:
-                allowed[row] = 0
-                ids = np.array(only)
-                np.bitwise_or.at(
-                    allowed[row], ids // 32, np.uint32(1) << (ids % 32).astype(np.uint32)
-                )
-            for token in banned_tokens(sequence):
-                allowed[row, token // 32] &= ~np.uint32(1 << token % 32)
+                allowed[row] = _bits(only, words)
+            rest = allowed[row] & ~_bits(banned_tokens(sequence), words)
+            # a row without any token would fall on token 0: bans give way to what is allowed
+            allowed[row] = rest if rest.any() else allowed[row]
         return allowed
+
+
+def _bits(tokens: Iterable[int], words: int) -> np.ndarray:
+    """One bit a token, 32 to a word."""
+    bits, ids = np.zeros(words, np.uint32), np.array(list(tokens), np.uint32)
+    np.bitwise_or.at(bits, ids // 32, np.uint32(1) << (ids % 32))
+    return bits
 
 
 def _has_penalty(params) -> bool:

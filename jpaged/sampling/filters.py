@@ -18,8 +18,10 @@ Threshold = UInt32[jax.Array, "B 1"]
 
 def order_key(x: jax.Array) -> jax.Array:
     """u32 keys that compare as the floats do (negative ones have all their bits flipped)."""
+    sign = jnp.uint32(1 << 31)
     bits = jax.lax.bitcast_convert_type(x.astype(jnp.float32), jnp.uint32)
-    return jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))
+    bits = jnp.where(bits == sign, 0, bits)  # -0.0 equals 0.0
+    return jnp.where(bits & sign, ~bits, bits | sign)
 
 
 def smallest_threshold(holds: Callable[[Threshold], jax.Array], num_rows: int) -> Threshold:
@@ -45,7 +47,8 @@ def keep_top_k(logits: Logits, k: jax.Array) -> Logits:
 
 
 def keep_top_p(logits: Logits, p: jax.Array) -> Logits:
-    """Keeps the fewest likeliest tokens whose probabilities reach p (Holtzman et al., 2020)."""
+    """Keeps the fewest likeliest tokens whose probabilities reach p (Holtzman et al., 2020), and
+    what ties with the last."""
     keys, probs = order_key(logits), jax.nn.softmax(logits, axis=-1)
     threshold = smallest_threshold(
         lambda t: jnp.sum(jnp.where(keys > t, probs, 0), axis=-1, keepdims=True) < p[:, None],

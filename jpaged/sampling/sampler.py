@@ -88,9 +88,10 @@ def draw(logits: Logits, u: Float[jax.Array, " B"]) -> Int[jax.Array, " B"]:
     B, V = logits.shape
     weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
     weights = jnp.pad(weights, ((0, 0), (0, -V % SEGMENT))).reshape(B, -1, SEGMENT)
-    up_to = jnp.cumsum(weights.sum(axis=-1), axis=-1)
+    masses = weights.sum(axis=-1)
+    up_to = jnp.cumsum(masses, axis=-1)
     target = u * up_to[:, -1]
-    segment = _first_above(up_to, target, up_to > 0)
+    segment = _first_above(up_to, target, masses > 0)
     before = jnp.where(segment > 0, _at(up_to, jnp.maximum(segment - 1, 0)), 0)
     inside = jnp.take_along_axis(weights, segment[:, None, None], axis=1)[:, 0]
     offset = _first_above(jnp.cumsum(inside, axis=-1), target - before, inside > 0)
@@ -98,12 +99,17 @@ def draw(logits: Logits, u: Float[jax.Array, " B"]) -> Int[jax.Array, " B"]:
 
 
 def _first_above(cumulative: jax.Array, target: jax.Array, is_possible: jax.Array) -> jax.Array:
-    """The first index whose cumulative sum passes the target; rounding may leave none, then the
-    last that can be chosen at all."""
-    index = jnp.sum(cumulative <= target[:, None], axis=-1)
-    places = jnp.arange(cumulative.shape[1])
+    """The first possible index whose cumulative sum passes the target, else the last possible.
+
+    A sum made by a tree is not quite monotone: it may rise by a rounding error where the weight
+    is zero, or end below the target.
+    """
+    size = cumulative.shape[1]
+    places = jnp.arange(size)
+    passes = is_possible & (cumulative > target[:, None])
+    first = jnp.min(jnp.where(passes, places, size), axis=-1)
     last = jnp.max(jnp.where(is_possible, places, 0), axis=-1)
-    return jnp.minimum(index, last)
+    return jnp.minimum(first, last)
 
 
 def _at(rows: jax.Array, index: jax.Array) -> jax.Array:

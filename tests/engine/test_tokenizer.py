@@ -1,0 +1,82 @@
+"""Text as it grows: whole characters only, and in the end exactly what the tokens decode to."""
+
+import random
+
+import pytest
+from tiny_llama import CORPUS, VOCAB, tiny_tokenizer
+from transformers import AutoTokenizer
+
+from jpaged.engine.tokenizer import TextStream, Tokenizer
+from jpaged.errors import UnsupportedModel
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer(tiny_tokenizer())
+
+
+def streamed(tokenizer: Tokenizer, prompt: list[int], tokens: list[int]) -> list[str]:
+    """The text that each token adds, and at last what was still held back."""
+    stream = TextStream(tokenizer, prompt, skip_special_tokens=True)
+    return [*(stream.push(token) for token in tokens), stream.flush()]
+
+
+def test_any_tokens_after_any_prompt_stream_to_their_decoded_text(tokenizer):
+    rng = random.Random(0)
+    for _ in range(500):
+        prompt = [rng.randrange(VOCAB) for _ in range(rng.randrange(1, 12))]
+        tokens = [rng.randrange(VOCAB) for _ in range(30)]
+        assert "".join(streamed(tokenizer, prompt, tokens)) == tokenizer.hf.decode(
+            tokens, skip_special_tokens=True
+        )
+
+
+def test_characters_of_several_tokens_come_whole(tokenizer):
+    text = "".join(CORPUS) + "🙃 ħ ع 語𝄞"  # the last ones are not in the training text
+    pieces = streamed(tokenizer, [5], tokenizer.encode(text))
+    assert "".join(pieces) == text
+    assert not any("\ufffd" in piece for piece in pieces)
+    assert "" in pieces, "no character took several tokens, so nothing was tested"
+
+
+def test_a_prompt_that_ends_within_a_character_stays_out_of_the_text(tokenizer):
+    emoji = tokenizer.encode("🙃")
+    assert len(emoji) > 1
+    prompt = [*tokenizer.encode("secret"), *emoji[:-1]]
+    assert "secret" not in "".join(streamed(tokenizer, prompt, tokenizer.encode(" and on")))
+
+
+def test_a_word_keeps_the_space_that_parts_it_from_the_prompt():
+    metaspace = Tokenizer(space_dropping_tokenizer())
+    once, upon = metaspace.encode("once upon")
+    assert metaspace.decode([upon]) == "upon"
+    assert "".join(streamed(metaspace, [once], [upon])) == " upon"
+
+
+def space_dropping_tokenizer():
+    """Like Llama 2's: a text's first space is dropped when it is decoded."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Backend(models.WordLevel({"▁once": 0, "▁upon": 1, "?": 2}, unk_token="?"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(UnsupportedModel, match="skip_tokenizer_init"):
+        Tokenizer.load(tmp_path)
+
+
+def test_loading_never_runs_a_checkpoints_code(monkeypatch, tiny_llama):
+    seen = {}
+
+    def note(name, **options):
+        seen.update(options)
+        return tiny_tokenizer()
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", note)
+    Tokenizer.load(tiny_llama)
+    assert seen["trust_remote_code"] is False

@@ -1,0 +1,48 @@
+"""Rows of a batch as the sampler sees them, packed from sequences as an engine packs them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jpaged.runner.step_input import StepPacker
+from jpaged.sampling.inputs import SamplingInputs
+from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.batch import ScheduledBatch
+from jpaged.scheduling.buckets import Bucket
+from jpaged.scheduling.request import Request, Sequence
+
+MAX_MODEL_LEN = 48
+EOS = 0
+
+
+def a_sequence(
+    prompt: list[int],
+    generated: list[int] | None = None,
+    bad_words: tuple[tuple[int, ...], ...] = (),
+    **params: Any,
+) -> Sequence:
+    """A sequence in the middle of its generation."""
+    request = Request(
+        id="a",
+        prompt=tuple(prompt),
+        params=SamplingParams(**params),
+        eos_token_ids=frozenset([EOS]),
+        bad_words=bad_words,
+    )
+    sequence = Sequence(request)
+    sequence.tokens += generated or []
+    return sequence
+
+
+def inputs_of(sequences: list[Sequence], vocab: int) -> SamplingInputs:
+    """What the step would get for these sequences, one row each and no padding."""
+    packer = StepPacker(num_pages=64, page_size=4, vocab=vocab, max_model_len=MAX_MODEL_LEN)
+    batch = ScheduledBatch(tuple((sequence, sequence.num_pending) for sequence in sequences))
+    bucket = Bucket(batch.num_tokens, batch.num_sequences, MAX_MODEL_LEN // 4)
+    return jax.tree.map(jnp.asarray, packer.pack(batch, bucket).sampling)
+
+
+def random_logits(seed: int, num_rows: int, vocab: int, scale: float = 3.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, scale, (num_rows, vocab)).astype(np.float32)
