@@ -96,5 +96,6 @@ def test_the_stub_names_what_the_package_gives():
 def test_an_unknown_name_is_an_attribute_error():
     import jpaged
 
+    misspelt = "generat"
     with pytest.raises(AttributeError, match="no attribute 'generat'"):
-        _ = jpaged.generat
+        getattr(jpaged, misspelt)

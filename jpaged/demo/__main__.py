@@ -10,6 +10,7 @@ from rich.console import Console
 from jpaged.assets import DEMO_MODEL
 from jpaged.demo.screen import Line, Screen
 from jpaged.demo.summary import summarise
+from jpaged.engine.door import Prompt
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.outputs import RequestOutput
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
@@ -86,7 +87,7 @@ def submit(engine: LLMEngine, args: argparse.Namespace) -> dict[str, Line]:
     return lines
 
 
-def requests(engine: LLMEngine, own: list[str]) -> Iterator[tuple[str, dict, str]]:
+def requests(engine: LLMEngine, own: list[str]) -> Iterator[tuple[str, Prompt, str]]:
     """(label, prompt, what of it to show)"""
     for number, text in enumerate(own or PROMPTS, start=1):
         yield f"story {number}", {"prompt": text}, text
