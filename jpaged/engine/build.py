@@ -18,6 +18,7 @@ from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError
 from jpaged.runner.executor import DeviceExecutor
 from jpaged.runner.memory import bytes_per_page, plan_pages
+from jpaged.runner.packing import pack_for_cpu
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import BucketLadder
@@ -104,7 +105,7 @@ def build_executor(
 ) -> DeviceExecutor:
     """Loads the weights, builds the cache and compiles the steps, with progress."""
     use_compilation_cache()
-    params = _load(config, folder, model)
+    params = pack_for_cpu(model.graph, _load(config, folder, model))
     packer = StepPacker(sizes.num_pages, sizes.page_size, model.vocab, sizes.max_model_len)
     program = StepProgram(
         model.graph, params, model.kv_spec, packer, model.dtype, config.max_logprobs

@@ -1,12 +1,39 @@
 """Weights that multiply.
 
-Parameters are declared as zeros: models are built abstractly and filled from a checkpoint.
+Parameters are declared as zeros: models are built abstractly and filled from a checkpoint.  What
+stands in a parameter's place then may be an array, or a weight with a way of its own to multiply
+(packed, quantised): layers ask the weight, and models never hear of it.
 """
+
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Float, Int
+
+
+@runtime_checkable
+class Weight(Protocol):
+    """A matrix [in, out] that is not a plain array."""
+
+    def matmul(self, x: jax.Array, dtype: DTypeLike | None = None) -> jax.Array:
+        """x @ w, in x's type or the one given."""
+        ...
+
+    def columns(self, ids: jax.Array) -> jax.Array:
+        """Columns of w, as rows."""
+        ...
+
+
+def matmul(
+    x: Float[jax.Array, "T I"], w: jax.Array | Weight, dtype: DTypeLike | None = None
+) -> Float[jax.Array, "T O"]:
+    """x @ w, whatever kind of weight w is."""
+    if isinstance(w, Weight):
+        return w.matmul(x, dtype)
+    return x @ w if dtype is None else (x @ w).astype(dtype)
 
 
 class Linear(nnx.Module):
@@ -16,9 +43,11 @@ class Linear(nnx.Module):
         self.weight = nnx.Param(jnp.zeros((num_in, num_out)))
         self.bias = nnx.Param(jnp.zeros(num_out)) if bias else None
 
-    def __call__(self, x: Float[jax.Array, "T I"]) -> Float[jax.Array, "T O"]:
-        y = x @ self.weight[...]
-        return y if self.bias is None else y + self.bias[...]
+    def __call__(
+        self, x: Float[jax.Array, "T I"], dtype: DTypeLike | None = None
+    ) -> Float[jax.Array, "T O"]:
+        y = matmul(x, self.weight.get_value(), dtype)
+        return y if self.bias is None else y + self.bias[...].astype(y.dtype)
 
 
 class Embedding(nnx.Module):
@@ -28,7 +57,13 @@ class Embedding(nnx.Module):
         self.weight = nnx.Param(jnp.zeros((num_rows, width)))
 
     def __call__(self, rows: Int[jax.Array, " T"]) -> Float[jax.Array, "T E"]:
-        return self.weight[...][rows]
+        table = self.weight.get_value()
+        if isinstance(table, Weight):  # stored for `attend`, so its rows are columns
+            return table.columns(rows)
+        return table[rows]
 
-    def attend(self, hidden: Float[jax.Array, "B E"]) -> Float[jax.Array, "B V"]:
-        return hidden @ self.weight[...].T
+    def attend(
+        self, hidden: Float[jax.Array, "B E"], dtype: DTypeLike | None = None
+    ) -> Float[jax.Array, "B V"]:
+        table = self.weight.get_value()
+        return matmul(hidden, table if isinstance(table, Weight) else table.T, dtype)

@@ -5,6 +5,7 @@ tokens + positions ── norm ── attention ──(+)── norm ── MLP 
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from flax import nnx
 
 from jpaged.layers.attention import Attention
@@ -88,7 +89,8 @@ class GPT2(nnx.Module):
 
     def logits(self, hidden):
         """hidden: [B, E] -> [B, V]"""
-        return self.embed.attend(hidden) if self.head is None else self.head(hidden)
+        head = self.embed.attend if self.head is None else self.head
+        return head(hidden, jnp.float32)
 
     def kv_spec(self):
         return tuple(block.attn.kv_spec for block in self.blocks)

@@ -5,6 +5,7 @@ x ── norm ── attention ──(+)── norm ── gated MLP ──(+)�
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from flax import nnx
 
 from jpaged.errors import UnsupportedModel
@@ -168,8 +169,9 @@ class Llama(nnx.Module):
         return self.norm(x), kv_pages
 
     def logits(self, hidden):
-        """hidden: [B, E] -> [B, V]"""
-        return self.embed.attend(hidden) if self.head is None else self.head(hidden)
+        """hidden: [B, E] -> f32[B, V]"""
+        head = self.embed.attend if self.head is None else self.head
+        return head(hidden, jnp.float32)
 
     def kv_spec(self):
         return tuple(block.attn.kv_spec for block in self.blocks)

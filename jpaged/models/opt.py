@@ -6,6 +6,7 @@ x ── attention ──(+)── norm ── MLP ──(+)── norm ──  
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 from flax import nnx
 
 from jpaged.layers.attention import Attention
@@ -108,7 +109,8 @@ class OPT(nnx.Module):
 
     def logits(self, hidden):
         """hidden: [B, d_embed] -> [B, V]"""
-        return self.embed.attend(hidden) if self.head is None else self.head(hidden)
+        head = self.embed.attend if self.head is None else self.head
+        return head(hidden, jnp.float32)
 
     def kv_spec(self):
         return tuple(block.attn.kv_spec for block in self.blocks)

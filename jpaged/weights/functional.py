@@ -28,7 +28,9 @@ def abstract_model[M](build: Callable[[], M], dtype: jnp.dtype) -> tuple[Graph, 
 def merge(graph: Graph, params: Params) -> Any:
     """The module with these parameters, for use inside a traced function."""
     state = _rekeyed(params, lambda key: int(key) if key.isdigit() else key)
-    return nnx.merge(graph, nnx.State(jax.tree.map(nnx.Param, state)))
+    # a leaf is what is no dict: an array, or a weight that is a small tree of its own
+    is_leaf = lambda node: not isinstance(node, dict)  # noqa: E731
+    return nnx.merge(graph, nnx.State(jax.tree.map(nnx.Param, state, is_leaf=is_leaf)))
 
 
 def _rekeyed(tree: Any, rename: Callable[[Any], Any]) -> Any:
