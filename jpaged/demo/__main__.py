@@ -24,10 +24,11 @@ PROMPTS = (
     "One sunny day, a shy rabbit named",
 )
 # two conversations with one beginning: the second finds the first one's pages in the cache
-SYSTEM = {
-    "role": "system",
-    "content": "You are a helpful assistant. Answer in one or two sentences.",
-}
+SYSTEM = (
+    "You are a helpful assistant. Be polite. Use simple words. Tell the truth. If you do not know "
+    "something, say so. Do not make up facts. Read the question twice. Do sums with care. "
+    "Write stories that children can understand."
+)
 QUESTIONS = ("What is the opposite of hot?", "Tell me a story about a fox.")
 
 
@@ -88,17 +89,21 @@ def submit(engine: LLMEngine, args: argparse.Namespace) -> dict[str, Line]:
 
 
 def requests(engine: LLMEngine, own: list[str]) -> Iterator[tuple[str, Prompt, str]]:
-    """(label, prompt, what of it to show)"""
+    """(label, prompt, what of it to show): a conversation first and last, stories between."""
+    has_chat = not own and engine.need_tokenizer().hf.chat_template
+    if has_chat:
+        yield "chat 1", chat_prompt(engine, QUESTIONS[0]), f"{QUESTIONS[0]} → "
     for number, text in enumerate(own or PROMPTS, start=1):
         yield f"story {number}", {"prompt": text}, text
+    if has_chat:
+        yield "chat 2", chat_prompt(engine, QUESTIONS[1]), f"{QUESTIONS[1]} → "
+
+
+def chat_prompt(engine: LLMEngine, question: str) -> Prompt:
     tokenizer = engine.need_tokenizer()
-    if own or not tokenizer.hf.chat_template:
-        return
-    for number, question in enumerate(QUESTIONS, start=1):
-        chat = [SYSTEM, {"role": "user", "content": question}]
-        text = tokenizer.render_chat(chat, add_generation_prompt=True)
-        tokens = tokenizer.encode(text, add_special_tokens=False)
-        yield f"chat {number}", {"prompt_token_ids": tokens}, f"{question} → "
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
+    text = tokenizer.render_chat(messages, add_generation_prompt=True)
+    return {"prompt_token_ids": tokenizer.encode(text, add_special_tokens=False)}
 
 
 def steps(engine: LLMEngine) -> Iterator[list[RequestOutput]]:
