@@ -32,7 +32,7 @@ _HOME = {
     "DEMO_MODEL": "jpaged.assets",
 }
 
-__all__ = ["__version__", *_HOME]
+__all__ = ["__version__", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

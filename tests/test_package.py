@@ -19,8 +19,32 @@ MAY_IMPORT = {
     "pallas_kernels": {"pallas_kernels"},
     "converters": {"converters"},
     "jpaged.layers": {"jpaged.errors", "jpaged.layers", "pallas_kernels"},
-    "jpaged.models": {"jpaged.errors", "jpaged.layers", "jpaged.models", "converters"},
+    "jpaged.weights": {
+        "jpaged.assets",
+        "jpaged.errors",
+        "jpaged.weights",
+        "converters",
+        "pallas_kernels",
+    },
+    "jpaged.models": {
+        "jpaged.errors",
+        "jpaged.layers",
+        "jpaged.models",
+        "jpaged.weights",
+        "converters",
+    },
     "jpaged.sampling": {"jpaged.errors", "jpaged.sampling"},
+    "jpaged.runner": {
+        "jpaged.errors",
+        "jpaged.sampling_params",
+        "jpaged.scheduling",
+        "jpaged.weights",
+        "jpaged.layers",
+        "jpaged.models",
+        "jpaged.sampling",
+        "jpaged.runner",
+        "pallas_kernels",
+    },
 }
 
 

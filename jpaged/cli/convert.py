@@ -7,7 +7,7 @@ from pathlib import Path
 from jpaged.config import EngineConfig
 from jpaged.engine.build import build_model
 from jpaged.engine.progress import progress
-from jpaged.weights.loading import load_params
+from jpaged.models.loading import load_params
 from jpaged.weights.orbax import SUBFOLDER, save
 
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt")

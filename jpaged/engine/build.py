@@ -16,6 +16,7 @@ from jpaged.config import EngineConfig
 from jpaged.engine.progress import progress
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError
+from jpaged.models.loading import AbstractModel, load_params, read_folder
 from jpaged.runner.executor import DeviceExecutor
 from jpaged.runner.memory import bytes_per_page, plan_pages
 from jpaged.runner.packing import pack_for_cpu
@@ -26,7 +27,6 @@ from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.weights.folder import find_folder
 from jpaged.weights.functional import Params, num_bytes
-from jpaged.weights.loading import AbstractModel, load_params, read_folder
 
 logger = logging.getLogger("jpaged")
 

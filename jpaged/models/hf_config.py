@@ -4,11 +4,11 @@ A model that is not understood is refused, not approximated: a key that nobody r
 declared irrelevant could change what the model computes.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from jpaged.errors import UnsupportedModel
+from jpaged.weights.folder import read_json
 
 # keys that do not change the logits of a decoder-only model at inference
 IRRELEVANT = frozenset(
@@ -34,16 +34,9 @@ class HFConfig:
 
     @classmethod
     def load(cls, folder: Path) -> "HFConfig":
-        path = folder / "config.json"
-        if not path.is_file():
+        if not (folder / "config.json").is_file():
             raise UnsupportedModel(f"{folder} has no config.json; is it a model folder?")
-        try:
-            values = json.loads(path.read_text())
-        except ValueError as error:  # no JSON, or no text at all
-            raise UnsupportedModel(f"{path} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise UnsupportedModel(f"{path} holds no JSON object but {type(values).__name__}")
-        return cls(values)
+        return cls(read_json(folder, "config.json"))
 
     @property
     def model_type(self) -> str:

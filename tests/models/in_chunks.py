@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jpaged.layers.paged import KVPages, PageTable
+from jpaged.models.loading import load_params, read_folder
 from jpaged.weights.functional import merge
-from jpaged.weights.loading import load_params, read_folder
 
 PAGE_SIZE, NUM_PAGES, CHUNK = 4, 40, 16
 

@@ -9,7 +9,7 @@ from jpaged.errors import UnsupportedModel
 from jpaged.models import read_config
 from jpaged.models.hf_config import HFConfig
 from jpaged.models.llama import LlamaConfig
-from jpaged.weights.loading import read_folder, read_model
+from jpaged.models.loading import read_folder, read_model
 
 LLAMA = {
     "model_type": "llama",

@@ -13,7 +13,7 @@ from tiny import greedy_of, load_hf, logits_of, save_tiny  # noqa: E402
 from tiny_configs import CASES, LLAMA, MISTRAL, OPT, QWEN2  # noqa: E402
 
 from jpaged import LLM, SamplingParams  # noqa: E402
-from jpaged.weights.loading import read_folder  # noqa: E402
+from jpaged.models.loading import read_folder  # noqa: E402
 
 TOLERANCE = 1e-4  # float32 sums of a few dozen terms of size 1-10, taken in another order
 NUM_NEW = 32

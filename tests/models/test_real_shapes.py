@@ -11,11 +11,11 @@ import jax
 import pytest
 
 from jpaged.models.hf_config import HFConfig
+from jpaged.models.loading import AbstractModel, read_model
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
 from jpaged.weights.functional import num_bytes, num_parameters
-from jpaged.weights.loading import AbstractModel, read_model
 
 # the files as published, all keys of them
 LLAMA_31_8B = {

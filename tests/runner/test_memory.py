@@ -11,12 +11,12 @@ from jpaged.engine.build import plan_sizes
 from jpaged.errors import ConfigError
 from jpaged.layers.paged import KVSpec
 from jpaged.models.hf_config import HFConfig
+from jpaged.models.loading import read_model
 from jpaged.runner.memory import CPU_MOST, bytes_per_page, plan_pages
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
 from jpaged.weights.functional import num_bytes
-from jpaged.weights.loading import read_model
 
 CONFIG = {
     "model_type": "llama",

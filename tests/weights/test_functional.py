@@ -7,8 +7,8 @@ import numpy as np
 from converters.convert import flatten, unflatten
 from jpaged.layers.linear import Linear
 from jpaged.models.hf_config import HFConfig
+from jpaged.models.loading import AbstractModel, read_model
 from jpaged.weights.functional import abstract_model, merge, num_bytes, num_parameters
-from jpaged.weights.loading import AbstractModel, read_model
 
 NUM_LAYERS = 12
 

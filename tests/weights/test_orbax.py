@@ -10,7 +10,7 @@ import pytest
 
 from converters import CheckpointMismatch
 from converters.convert import flatten
-from jpaged.weights.loading import load_params, read_folder
+from jpaged.models.loading import load_params, read_folder
 from jpaged.weights.orbax import SUBFOLDER, has_saved, restore, save
 
 pytest.importorskip("torch")

@@ -3,7 +3,7 @@
 import pytest
 
 from jpaged.models.hf_config import HFConfig
-from jpaged.weights.loading import read_model
+from jpaged.models.loading import read_model
 
 LLAMA = {
     "model_type": "llama",

@@ -1,7 +1,9 @@
 """A model's folder -> its structure and parameters.
 
-config.json ─► abstract model ─► names, shapes, dtypes
-*.safetensors ── converters ──────────┴──► parameters
+    config.json ─► abstract model ─► names, shapes, dtypes
+    *.safetensors ── converters ──────────┴──► parameters
+
+Nothing is allocated before the names and shapes are known.
 """
 
 from collections.abc import Callable
