@@ -1,0 +1,1 @@
+"""What `train_demo_model.py` is made of: tokenizer, data, model, training step, export."""
