@@ -1,7 +1,7 @@
 """Paged LLM serving in JAX.
 
     import jpaged
-    print(jpaged.generate("jpaged/assets/demo", "Once upon a time")[0].outputs[0].text)
+    print(jpaged.generate("demo", "Once upon a time")[0].outputs[0].text)
 
 Names are imported when first used: `import jpaged` alone brings in neither JAX nor numpy.
 """

@@ -10,6 +10,13 @@ from jpaged.scheduling.policy import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 JIT_MONITOR_MODES = ("warn", "error", "off")
+# options of vLLM that many scripts pass; naming them makes the refusal clearer
+VLLMS = frozenset(
+    """enforce_eager swap_space disable_log_stats load_format tokenizer_mode kv_cache_dtype
+    download_dir cpu_offload_gb distributed_executor_backend hf_overrides compilation_config
+    quantization pipeline_parallel_size enable_lora max_loras speculative_config hf_token
+    disable_custom_all_reduce limit_mm_per_prompt async_scheduling tokenizer_revision""".split()
+)
 ALIASES = {"block_size": "page_size", "scheduling_policy": "policy"}
 
 
@@ -112,6 +119,8 @@ def _at_least_one(name: str, value: object):
 
 
 def _unknown(name: str, known: set[str]) -> str:
+    if name in VLLMS:
+        return f"{name} is an option of vLLM's that jpaged does not have; leave it out"
     near = difflib.get_close_matches(name, [*known, *ALIASES], 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
     return f"no engine option {name!r}{hint}"

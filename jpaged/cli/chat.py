@@ -19,12 +19,12 @@ def run(args: argparse.Namespace) -> int:
         params = override(llm.get_default_sampling_params(), sampling_options(args))
         start = [{"role": "system", "content": args.system}] if args.system else []
         _say(HELP)
-        _converse(llm, params, start)
-    return 0
+        return _converse(llm, params, start)
 
 
-def _converse(llm: LLM, params: SamplingParams, start: list[dict]) -> None:
-    messages = list(start)
+def _converse(llm: LLM, params: SamplingParams, start: list[dict]) -> int:
+    """Returns the exit code: 1 if a message was refused."""
+    messages, code = list(start), 0
     while (line := _read_line()) is not None:
         if line == "/reset":
             messages = list(start)
@@ -37,7 +37,10 @@ def _converse(llm: LLM, params: SamplingParams, start: list[dict]) -> None:
                 messages.append({"role": "assistant", "content": _answer(llm, params, messages)})
             except RequestRejected as error:
                 messages.pop()
-                _say(f"{error}\n/reset starts over.")
+                print(f"jpaged: {error}", file=sys.stderr)
+                _say("/reset starts over.")
+                code = 1
+    return code
 
 
 def _answer(llm: LLM, params: SamplingParams, messages: list[dict]) -> str:

@@ -17,6 +17,8 @@ def run(args: argparse.Namespace) -> int:
     """Writes configuration and tokenizer as they are, and the weights in Orbax's format."""
     source, model = build_model(EngineConfig.from_options(args.model, dtype=args.dtype))
     target = Path(args.folder)
+    if target.exists() and any(target.iterdir()):
+        raise ValueError(f"{target} is not empty; name a new folder")
     target.mkdir(parents=True, exist_ok=True)
     with progress(0, "Loading weights", "B") as bar:
 

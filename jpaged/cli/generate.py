@@ -11,7 +11,7 @@ from jpaged.sampling_params import SamplingParams
 
 def run(args: argparse.Namespace) -> int:
     """One prompt is written as it comes; several are written whole, in their order."""
-    prompts = args.prompt or [sys.stdin.read()]
+    prompts = args.prompt or [sys.stdin.read().removesuffix("\n")]
     # one call meets a few step shapes only: compiling all of them first would take longer
     options = {"warmup": False, **engine_options(args)}
     with LLM(args.model, **options) as llm:
@@ -32,8 +32,9 @@ def override(defaults: SamplingParams, given: dict) -> SamplingParams:
 
 
 def _stream_one(llm: LLM, prompt: str, params: SamplingParams) -> None:
+    outputs = stream(llm.llm_engine, {"prompt": prompt}, params)
     sys.stdout.write(prompt)
-    for output in stream(llm.llm_engine, {"prompt": prompt}, params):
+    for output in outputs:
         sys.stdout.write(output.outputs[0].text)
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="talk to a model")
     chat.add_argument("model", help=MODEL_HELP)
     chat.add_argument("--system", help="a system message to begin with")
-    add_sampling_flags(chat)
+    add_sampling_flags(chat, without=("n",))
     add_engine_flags(chat)
 
     info = commands.add_parser("info", help="what a model is, and what it needs")

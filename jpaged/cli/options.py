@@ -46,10 +46,11 @@ def add_engine_flags(parser: argparse.ArgumentParser) -> None:
         _add(group, field, ENGINE_HELP[field.name])
 
 
-def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+def add_sampling_flags(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
     group = parser.add_argument_group("sampling options (defaults: the model's own)")
     for field in _fields(SamplingParams, SAMPLING_HELP):
-        _add(group, field, SAMPLING_HELP[field.name])
+        if field.name not in without:
+            _add(group, field, SAMPLING_HELP[field.name])
     group.add_argument("--sampling-seed", type=int, help="makes sampling reproducible")
 
 

@@ -15,16 +15,21 @@ def stream(
 ) -> Iterator[RequestOutput]:
     """Runs the prompts, by request id, together.  Yields what each step added to each.
 
-    Ctrl-C aborts them, raises `KeyboardInterrupt` and leaves the engine usable.
+    Raises `RequestRejected` at the call, before anything is run.  Ctrl-C aborts the prompts,
+    raises `KeyboardInterrupt` and leaves the engine usable.
     """
     params = dataclasses.replace(params, output_kind=RequestOutputKind.DELTA)
     checked = [engine.check(name, prompt, params) for name, prompt in prompts.items()]
     for request, text in checked:
         engine.enqueue(request, text)
+    return _run(engine, list(prompts))
+
+
+def _run(engine: LLMEngine, names: list[str]) -> Iterator[RequestOutput]:
     try:
         with deferred_interrupts() as check_interrupt:
             while engine.has_unfinished_requests():
                 yield from engine.step()
                 check_interrupt()
     finally:
-        engine.abort_request(list(prompts))
+        engine.abort_request(names)

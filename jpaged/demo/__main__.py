@@ -1,4 +1,4 @@
-"""Runs the demonstration: `python -m jpaged.demo`."""
+"""Writes several texts at once with the bundled model, and shows the pages they use."""
 
 import argparse
 import sys
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from jpaged.assets import DEMO_MODEL
+from jpaged.demo import STARTED
 from jpaged.demo.screen import Line, Screen
 from jpaged.demo.summary import summarise
 from jpaged.engine.door import Prompt
 from jpaged.engine.llm_engine import LLMEngine
-from jpaged.engine.outputs import RequestOutput
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
 
 PROMPTS = (
@@ -36,11 +36,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m jpaged.demo", description=__doc__)
     parser.add_argument("prompts", nargs="*", help="your own beginnings of stories")
     parser.add_argument("--model", default=DEMO_MODEL, help="another model (default: the bundled)")
-    parser.add_argument("--max-tokens", type=int, default=200)
-    parser.add_argument("--temperature", type=float, default=0.6)
+    parser.add_argument("--max-tokens", type=int, default=300, help="of each text")
+    parser.add_argument("--temperature", type=float, default=0.5, help="0 is greedy")
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=0.02 if sys.stdout.isatty() else 0.0,
+        help="seconds to wait after each step, not counted (default on a terminal: 0.02)",
+    )
     args = parser.parse_args()
     console = Console()
-    start = time.monotonic()
     with console.status("Loading the model and compiling its steps …"):
         engine = LLMEngine(
             args.model,
@@ -52,24 +57,26 @@ def main() -> int:
         )
     console.print(
         f"[dim]{engine.executor.num_compiled} step shapes ready after "
-        f"{time.monotonic() - start:.1f} s[/]"
+        f"{time.monotonic() - STARTED:.1f} s[/]"
     )
-    run(engine, console, args, start)
+    run(engine, console, args)
     engine.close()
     return 0
 
 
-def run(engine: LLMEngine, console: Console, args: argparse.Namespace, start: float) -> None:
+def run(engine: LLMEngine, console: Console, args: argparse.Namespace) -> None:
     lines = submit(engine, args)
-    began, first_token = time.monotonic(), None
+    first_token = None
     with Screen(console, engine, lines) as screen:
-        for outputs in steps(engine):
+        while engine.has_unfinished_requests():
+            outputs = engine.step()
             if outputs and first_token is None:
                 first_token = time.monotonic()
             screen.show(outputs)
-    console.print(summarise(engine, screen.finished, time.monotonic() - began))
+            time.sleep(args.pause)
+    console.print(summarise(engine, screen.finished))
     if first_token is not None:
-        console.print(f"[dim]first token {first_token - start:.1f} s after the start[/]")
+        console.print(f"[dim]first token {first_token - STARTED:.1f} s after the start[/]")
 
 
 def submit(engine: LLMEngine, args: argparse.Namespace) -> dict[str, Line]:
@@ -104,11 +111,6 @@ def chat_prompt(engine: LLMEngine, question: str) -> Prompt:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
     text = tokenizer.render_chat(messages, add_generation_prompt=True)
     return {"prompt_token_ids": tokenizer.encode(text, add_special_tokens=False)}
-
-
-def steps(engine: LLMEngine) -> Iterator[list[RequestOutput]]:
-    while engine.has_unfinished_requests():
-        yield engine.step()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What the demo draws: the texts as they grow and, on a terminal, the pages beneath them.
 
-story 1   Once upon a time, … a lazy squirrel named Pearl.
-story 2   Once upon a time, … there lived a kind owl
-pages     1112213··44433··   one cell a page, coloured by who holds it
+    story 1   Once upon a time, … a lazy squirrel named Pearl.
+    story 2   Once upon a time, … there lived a kind owl
+    pages     ■ ■ ■ ■ ■ ■ ■ ■
+
+A square is a page, in the colour of the request that holds it.
 """
 
 import time
@@ -103,7 +105,8 @@ class Screen:
     def _now(self) -> Text:
         pool, scheduler = self.engine.scheduler.pool, self.engine.scheduler
         return Text(
-            f"{len(scheduler.running)} running, {len(scheduler.waiting)} waiting · "
-            f"{pool.num_held} of {pool.num_pages} pages held, {pool.num_idle} cached (grey)",
+            f"continuous batching: {len(scheduler.running)} running, {len(scheduler.waiting)} "
+            f"waiting · a square is a page, coloured by request: {pool.num_held} of "
+            f"{pool.num_pages} held · prefix cache: {pool.num_idle} kept for later (grey)",
             style="dim",
         )

@@ -97,7 +97,7 @@ def build_tokenizer(config: EngineConfig, folder: Path) -> Tokenizer | None:
     if config.skip_tokenizer_init:
         return None
     # a revision is the model's, and its folder is of that revision already
-    return Tokenizer.load(config.tokenizer or folder)
+    return Tokenizer.load(find_folder(config.tokenizer) if config.tokenizer else folder)
 
 
 def build_executor(

@@ -28,7 +28,7 @@ GENERATION_DEFAULTS = {
 class LLM:
     """A model, ready to generate.
 
-        with LLM("jpaged/assets/demo") as llm:
+        with LLM("demo") as llm:
             outputs = llm.generate(["Once upon a time"], SamplingParams(max_tokens=40))
 
     Options are those of `EngineConfig`; vLLM's names, so that its scripts run by changing the

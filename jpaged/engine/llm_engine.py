@@ -29,7 +29,7 @@ KEPT_RECORDS = 10_000
 class LLMEngine:
     """Continuous batching over a paged cache.
 
-        engine = LLMEngine("jpaged/assets/demo")
+        engine = LLMEngine("demo")
         engine.add_request("a", "Once upon a time", SamplingParams(max_tokens=20))
         while engine.has_unfinished_requests():
             for output in engine.step():

@@ -1,10 +1,16 @@
 """Progress bars where somebody watches: on a terminal or in a notebook."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():
+    # a notebook without ipywidgets gets plain bars, and need not hear why
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm
 
 
 def is_watched() -> bool:

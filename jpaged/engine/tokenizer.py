@@ -1,13 +1,17 @@
 """Text to tokens and back, with the checkpoint's own tokenizer."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers import AutoTokenizer
 
 from jpaged.errors import RequestRejected, UnsupportedModel
+
+# transformers would warn that PyTorch is missing, which is as it should be
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+from transformers import AutoTokenizer  # noqa: E402
 
 CONTEXT = 8  # prompt tokens a stream is primed with, so that its first word keeps its space
 BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character
@@ -30,6 +34,11 @@ class Tokenizer:
                 f"no tokenizer could be loaded from {folder} ({str(error).splitlines()[0]}); "
                 "name another with tokenizer=…, or pass skip_tokenizer_init=True and token ids"
             ) from error
+        if len(hf) < 2:  # without files transformers makes an empty one
+            raise UnsupportedModel(
+                f"{folder} holds no tokenizer; name another with tokenizer=…, or pass "
+                "skip_tokenizer_init=True and token ids"
+            )
         if not getattr(hf, "is_fast", False):
             raise UnsupportedModel(
                 f"{type(hf).__name__} in {folder} is a slow tokenizer; save it once as a "

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from jpaged.assets import DEMO_MODEL
 from jpaged.cli import main
 
 SMALL = ["--max-num-seqs", "2", "--max-num-batched-tokens", "16"]  # few shapes to compile
@@ -62,6 +63,17 @@ def test_chat_answers_every_line_of_its_input(capsys, monkeypatch):
     assert err == ""  # nothing but answers when nobody sits at a terminal
 
 
+def test_chat_tells_of_a_message_it_refused_and_goes_on(capsys, monkeypatch):
+    too_long = "hello " * 3000
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{too_long}\nWhat is 2 + 3?\n"))
+
+    code, out, err = run_main(capsys, "chat", "demo", *SMALL, *GREEDY)
+
+    assert code == 1
+    assert "max_model_len" in err
+    assert len(out.splitlines()) == 1  # the second message's answer
+
+
 def test_info_says_what_a_model_needs(capsys):
     code, out, _ = run_main(capsys, "info", "demo", "--num-pages", "7", "--max-model-len", "64")
 
@@ -91,6 +103,7 @@ def test_a_converted_model_generates_the_same(capsys, tmp_path):
         (["generate", "demo", "hi", "--temperature", "-1"], "temperature must be"),
         (["generate", "demo", ""], "the prompt is empty"),
         (["info", "demo", "--page-size", "0"], "page_size must be a whole number"),
+        (["convert", "demo", DEMO_MODEL], "is not empty; name a new folder"),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_exit_code_1(capsys, argv, said):

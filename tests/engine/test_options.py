@@ -4,6 +4,7 @@ import pytest
 from engines import SMALL, an_engine, greedily, last, num_held_pages, random_prompts, tokens_of
 from tiny_llama import MAX_POSITIONS
 
+import jpaged
 from jpaged import ConfigError, LLMEngine, PolicyWarning
 from jpaged.config import EngineConfig
 
@@ -13,6 +14,7 @@ BAD_OPTIONS = [
     ({"page_sise": 4}, "no engine option 'page_sise'; did you mean 'page_size'"),
     ({"blok_size": 4}, "did you mean 'block_size'"),
     ({"gpu_memory_utilisation": 0.5}, "did you mean 'gpu_memory_utilization'"),
+    ({"enforce_eager": True}, "enforce_eager is an option of vLLM's .* leave it out"),
     ({"xyzzy": 1}, "no engine option 'xyzzy'; there are .*page_size"),
     ({"page_size": 4, "block_size": 4}, "block_size and page_size are one option"),
     ({"block_size": 4, "page_size": 4}, "block_size and page_size are one option"),
@@ -90,6 +92,11 @@ def test_a_bad_option_is_refused(options, reason):
 def test_options_at_odds_with_the_model_or_the_memory_are_refused(tiny_llama, options, reason):
     with pytest.raises(ConfigError, match=reason):
         LLMEngine(str(tiny_llama), **{**SMALL, **options})
+
+
+def test_a_misspelt_sampling_option_of_the_one_liner_finds_its_name():
+    with pytest.raises(ConfigError, match="did you mean 'max_tokens'"):
+        jpaged.generate("demo", "hi", max_token=5)
 
 
 def test_a_policy_must_be_an_object_not_its_class():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from tiny_llama import CORPUS, VOCAB, tiny_tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GPT2Config
 
 from jpaged.engine.tokenizer import TextStream, Tokenizer
 from jpaged.errors import UnsupportedModel
@@ -67,6 +67,14 @@ def space_dropping_tokenizer():
 
 def test_a_folder_without_a_tokenizer_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(UnsupportedModel, match="skip_tokenizer_init"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_checkpoint_without_tokenizer_files_has_no_tokenizer(tmp_path):
+    # transformers makes an empty tokenizer from a configuration that names a kind with one
+    GPT2Config().save_pretrained(tmp_path)
+
+    with pytest.raises(UnsupportedModel, match="no tokenizer.*skip_tokenizer_init"):
         Tokenizer.load(tmp_path)
 
 
