@@ -113,7 +113,6 @@ def hf_engine(model, batch=64):
 
 def hf_continuous_engine(model):
     """transformers' own continuous batching; greedy workloads of one length only."""
-    import torch
     from transformers import GenerationConfig
 
     loaded = _load_hf(model)
@@ -127,10 +126,9 @@ def hf_continuous_engine(model):
             do_sample=False,
         )
         start = time.perf_counter()
-        with torch.inference_mode():
-            outputs = loaded.generate_batch(
-                inputs=[request["prompt"] for request in requests], generation_config=config
-            )
+        outputs = loaded.generate_batch(
+            inputs=[request["prompt"] for request in requests], generation_config=config
+        )
         return time.perf_counter() - start, [out.generated_tokens for out in outputs.values()]
 
     return run
