@@ -10,12 +10,13 @@ from jpaged.scheduling.policy import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 JIT_MONITOR_MODES = ("warn", "error", "off")
+WARMUPS = ("none", "minimal", "full")
 # options of vLLM that many scripts pass; naming them makes the refusal clearer
 VLLMS = frozenset(
     """enforce_eager swap_space disable_log_stats load_format tokenizer_mode kv_cache_dtype
     download_dir cpu_offload_gb distributed_executor_backend hf_overrides compilation_config
     quantization pipeline_parallel_size enable_lora max_loras speculative_config hf_token
-    disable_custom_all_reduce limit_mm_per_prompt async_scheduling tokenizer_revision""".split()
+    disable_custom_all_reduce limit_mm_per_prompt tokenizer_revision""".split()
 )
 ALIASES = {"block_size": "page_size", "scheduling_policy": "policy"}
 
@@ -28,8 +29,10 @@ class EngineConfig:
     max_model_len: prompt and output together; None is the model's own, or what the cache holds.
     page_size: tokens a page.  The cache's size is num_pages, or else kv_cache_memory_bytes, or
     else a share of the device's memory.  policy: a name, or an object with `propose` and
-    `victim`.  warmup: compile every step shape before the first request.  jit_monitor: what
-    happens when something is compiled after that.
+    `victim`.  async_scheduling: schedule a step while the one before it runs.  warmup: which step
+    shapes to compile before the first request: "full" all, "minimal" those that serve anything
+    (the others follow in the background), "none".  jit_monitor: what happens when something is
+    compiled after that.
     """
 
     model: str
@@ -49,8 +52,9 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
     policy: str | Policy = "fcfs"
+    async_scheduling: bool = True
     seed: int = 0
-    warmup: bool = True
+    warmup: str = "minimal"
     jit_monitor: str = "warn"
     use_tqdm_on_load: bool = True
     tensor_parallel_size: int = 1
@@ -100,7 +104,11 @@ class EngineConfig:
             )
 
     def _choice_problems(self):
-        for name, allowed in (("dtype", DTYPES), ("jit_monitor", JIT_MONITOR_MODES)):
+        for name, allowed in (
+            ("dtype", DTYPES),
+            ("jit_monitor", JIT_MONITOR_MODES),
+            ("warmup", WARMUPS),
+        ):
             if getattr(self, name) not in allowed:
                 yield f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
         if self.num_pages is not None and self.kv_cache_memory_bytes is not None:

@@ -38,10 +38,13 @@ def a_sequence(
 
 def inputs_of(sequences: list[Sequence], vocab: int) -> SamplingInputs:
     """What the step would get for these sequences, one row each and no padding."""
-    packer = StepPacker(num_pages=64, page_size=4, vocab=vocab, max_model_len=MAX_MODEL_LEN)
+    packer = StepPacker(64, 4, vocab, MAX_MODEL_LEN, max_num_seqs=len(sequences))
     batch = ScheduledBatch(tuple((sequence, sequence.num_pending) for sequence in sequences))
     bucket = Bucket(batch.num_tokens, batch.num_sequences, MAX_MODEL_LEN // 4)
-    return jax.tree.map(jnp.asarray, packer.pack(batch, bucket).sampling)
+    inputs, sampling = packer.pack(batch, bucket)
+    if sampling is None:  # then drawing is all there is to do
+        sampling = packer.sampling.blank(batch.num_sequences)._replace(draw=inputs.draw)
+    return jax.tree.map(jnp.asarray, sampling)
 
 
 def random_logits(seed: int, num_rows: int, vocab: int, scale: float = 3.0) -> np.ndarray:

@@ -33,7 +33,7 @@ MAY_IMPORT = {
         "jpaged.weights",
         "converters",
     },
-    "jpaged.sampling": {"jpaged.errors", "jpaged.sampling"},
+    "jpaged.sampling": {"jpaged.errors", "jpaged.sampling", "pallas_kernels"},
     "jpaged.runner": {
         "jpaged.errors",
         "jpaged.sampling_params",

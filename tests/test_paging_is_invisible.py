@@ -54,7 +54,7 @@ PARAMS = [seeded(i) if i % 2 else greedily(COUNT) for i in range(len(PROMPTS))]
 
 def build(folder, **options) -> LLM:
     # lazily compiled: only the steps that a test needs
-    return LLM(str(folder), **{**BASE, "warmup": False, **options})
+    return LLM(str(folder), **{**BASE, "warmup": "none", **options})
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_tokens_do_not_depend_on_the_batch_nor_on_the_place_in_it(tiny_llama, ba
 def test_samples_of_one_request_do_not_depend_on_the_others(base, tiny_llama):
     alone = base.generate(PROMPTS[1], seeded(1, n=3))[0]
     together = base.generate(PROMPTS, [seeded(1, n=3)] * 7)[1]
-    with build(tiny_llama, **TIGHT) as llm:
+    with build(tiny_llama, **{**TIGHT, "num_pages": 20}) as llm:
         preempted = llm.generate(PROMPTS, [seeded(1, n=3)] * 7)
     assert sum(stats(output).num_preemptions for output in preempted) > 0
     for output in (together, preempted[1]):

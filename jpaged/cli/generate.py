@@ -13,7 +13,7 @@ def run(args: argparse.Namespace) -> int:
     """One prompt is written as it comes; several are written whole, in their order."""
     prompts = args.prompt or [sys.stdin.read().removesuffix("\n")]
     # one call meets a few step shapes only: compiling all of them first would take longer
-    options = {"warmup": False, **engine_options(args)}
+    options = {"warmup": "none", **engine_options(args)}
     with LLM(args.model, **options) as llm:
         params = override(llm.get_default_sampling_params(), sampling_options(args))
         if len(prompts) == 1 and params.n == 1:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from jpaged.config import DTYPES, JIT_MONITOR_MODES, EngineConfig
+from jpaged.config import DTYPES, JIT_MONITOR_MODES, WARMUPS, EngineConfig
 from jpaged.policies import NAMES as POLICIES
 from jpaged.sampling_params import SamplingParams
 
@@ -23,7 +23,7 @@ ENGINE_HELP = {
     "enable_chunked_prefill": "split long prompts over several steps",
     "policy": "who runs next",
     "seed": "for requests without one",
-    "warmup": "compile every step shape at the start",
+    "warmup": "which step shapes to compile at the start: none, minimal (the rest follows), full",
     "jit_monitor": "what happens when something is compiled after warm-up",
 }
 SAMPLING_HELP = {
@@ -36,7 +36,12 @@ SAMPLING_HELP = {
     "n": "samples for each prompt",
     "stop": "end at this text",
 }
-CHOICES = {"dtype": DTYPES, "jit_monitor": JIT_MONITOR_MODES, "policy": tuple(POLICIES)}
+CHOICES = {
+    "dtype": DTYPES,
+    "jit_monitor": JIT_MONITOR_MODES,
+    "policy": tuple(POLICIES),
+    "warmup": WARMUPS,
+}
 KINDS = {"int": int, "float": float, "str": str}
 
 

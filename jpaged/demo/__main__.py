@@ -56,7 +56,7 @@ def main() -> int:
             use_tqdm_on_load=False,
         )
     console.print(
-        f"[dim]{engine.executor.num_compiled} step shapes ready after "
+        f"[dim]{len(engine.executor.compiled.steps)} step shapes ready after "
         f"{time.monotonic() - STARTED:.1f} s[/]"
     )
     run(engine, console, args)

@@ -106,7 +106,9 @@ def build_executor(
     """Loads the weights, builds the cache and compiles the steps, with progress."""
     use_compilation_cache()
     params = pack_for_cpu(model.graph, _load(config, folder, model))
-    packer = StepPacker(sizes.num_pages, sizes.page_size, model.vocab, sizes.max_model_len)
+    packer = StepPacker(
+        sizes.num_pages, sizes.page_size, model.vocab, sizes.max_model_len, sizes.max_num_seqs
+    )
     program = StepProgram(
         model.graph, params, model.kv_spec, packer, model.dtype, config.max_logprobs
     )
@@ -114,9 +116,10 @@ def build_executor(
         sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
     )
     executor = DeviceExecutor(program, params, buckets, config.jit_monitor)
-    if config.warmup:
-        with progress(len(buckets.all), "Compiling", "step", config.use_tqdm_on_load) as bar:
-            executor.warm_up(lambda bucket: bar.update())
+    plan = executor.compiled.plan(config.warmup)
+    logger.info("%s", buckets.describe(num_now=len(plan)))
+    with progress(len(plan), "Compiling", "step", config.use_tqdm_on_load) as bar:
+        executor.warm_up(config.warmup, lambda bucket: bar.update())
     return executor
 
 

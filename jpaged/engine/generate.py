@@ -28,7 +28,7 @@ def generate(model: str | LLM, prompts: Any, **options: Any) -> list[RequestOutp
             raise TypeError(f"a loaded LLM takes no engine options, got {sorted(options)}")
         return model.generate(prompts, params)
     # one call meets a few step shapes only: compiling all of them first would take longer
-    with LLM(model, **{"warmup": False, **options}) as llm:
+    with LLM(model, **{"warmup": "none", **options}) as llm:
         return llm.generate(prompts, params)
 
 

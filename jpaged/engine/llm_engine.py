@@ -47,7 +47,13 @@ class LLMEngine:
         self.tokenizer = build_tokenizer(self.config, folder)
         self.executor = build_executor(self.config, folder, self.model, self.sizes)
         self.records: deque[StepRecord] = deque(maxlen=KEPT_RECORDS)
-        self.loop = ServingLoop(self.scheduler, self.executor, time.monotonic, self.records.append)
+        self.loop = ServingLoop(
+            self.scheduler,
+            self.executor,
+            time.monotonic,
+            self.records.append,
+            ahead=int(self.config.async_scheduling),
+        )
         self._states: dict[str, RequestState] = {}
         self._num_requests = 0
         self._is_closed = False

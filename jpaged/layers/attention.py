@@ -4,11 +4,11 @@ import jax
 from flax import nnx
 from jaxtyping import Float
 
-from jpaged.layers.linear import Linear
+from jpaged.layers.linear import Linear, project
 from jpaged.layers.norm import RMSNorm
-from jpaged.layers.paged import KVPages, KVSpec, PageTable, write_kv
+from jpaged.layers.paged import KVPages, KVSpec, PageTable
 from jpaged.layers.rope import Rope
-from pallas_kernels.paged_attention import paged_attention
+from pallas_kernels.paged_attention import write_and_attend
 
 
 class Attention(nnx.Module):
@@ -50,13 +50,13 @@ class Attention(nnx.Module):
         self, x: Float[jax.Array, "T E"], table: PageTable, kv: KVPages
     ) -> tuple[Float[jax.Array, "T E"], KVPages]:
         T = x.shape[0]
-        q = self.q(x).reshape(T, self.heads, self.head_dim)
-        k = self.k(x).reshape(T, self.kv_heads, self.head_dim)
-        v = self.v(x).reshape(T, self.kv_heads, self.head_dim)
+        projected = project(x, self.q, self.k, self.v)
+        q, k, v = (each.reshape(T, -1, self.head_dim) for each in projected)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
             q, k = self.rope(q, table.positions), self.rope(k, table.positions)
-        kv = write_kv(kv, k, v, table)
-        out = paged_attention(q, kv.k, kv.v, table, scale=self.scale, window=self.window)
-        return self.o(out.reshape(T, self.heads * self.head_dim)), kv
+        out, *pages = write_and_attend(
+            q, k, v, kv.k, kv.v, table, scale=self.scale, window=self.window
+        )
+        return self.o(out.reshape(T, self.heads * self.head_dim)), KVPages(*pages)

@@ -5,6 +5,7 @@ stands in a parameter's place then may be an array, or a weight with a way of it
 (packed, quantised): layers ask the weight, and models never hear of it.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -27,6 +28,25 @@ class Weight(Protocol):
         ...
 
 
+@runtime_checkable
+class SociableWeight(Weight, Protocol):
+    """A weight that is faster in company: products of the same x become one."""
+
+    def matmul_together(
+        self, others: Sequence["SociableWeight"], x: jax.Array, dtype: DTypeLike | None = None
+    ) -> tuple[jax.Array, ...]:
+        """x @ w for this weight and the others."""
+        ...
+
+    def gates(self, activation: str) -> bool:
+        """Whether `gate` knows the activation."""
+        ...
+
+    def gate(self, up: "SociableWeight", x: jax.Array, activation: str) -> jax.Array:
+        """activation(x @ self) * (x @ up)."""
+        ...
+
+
 def matmul(
     x: Float[jax.Array, "T I"], w: jax.Array | Weight, dtype: DTypeLike | None = None
 ) -> Float[jax.Array, "T O"]:
@@ -46,8 +66,26 @@ class Linear(nnx.Module):
     def __call__(
         self, x: Float[jax.Array, "T I"], dtype: DTypeLike | None = None
     ) -> Float[jax.Array, "T O"]:
-        y = matmul(x, self.weight.get_value(), dtype)
+        return self.add_bias(matmul(x, self.weight.get_value(), dtype))
+
+    def add_bias(self, y: Float[jax.Array, "T O"]) -> Float[jax.Array, "T O"]:
         return y if self.bias is None else y + self.bias[...].astype(y.dtype)
+
+
+def project(x: Float[jax.Array, "T I"], *linears: Linear) -> list[jax.Array]:
+    """What each layer makes of the same x: [T, its own width]."""
+    weights = sociable(*(linear.weight.get_value() for linear in linears))
+    if weights is None:
+        return [linear(x) for linear in linears]
+    products = weights[0].matmul_together(weights[1:], x)
+    return [linear.add_bias(y) for linear, y in zip(linears, products, strict=True)]
+
+
+def sociable(*weights: object) -> list[SociableWeight] | None:
+    """The weights, if they are of one kind that likes company."""
+    alike = all(type(weight) is type(weights[0]) for weight in weights)
+    found = [weight for weight in weights if isinstance(weight, SociableWeight)]
+    return found if alike and len(found) == len(weights) else None
 
 
 class Embedding(nnx.Module):

@@ -7,8 +7,9 @@ import jax
 from flax import nnx
 from jaxtyping import Float
 
-from jpaged.layers.linear import Linear
+from jpaged.layers.linear import Linear, project, sociable
 
+# Hugging Face's names; those that a `SociableWeight` may know are in KERNELS, by its name for them
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
@@ -18,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_fast": partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": partial(jax.nn.gelu, approximate=True),
 }
+KERNELS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
 class GatedMLP(nnx.Module):
@@ -30,7 +32,7 @@ class GatedMLP(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: Float[jax.Array, "T E"]) -> Float[jax.Array, "T E"]:
-        return self.down(ACTIVATIONS[self.activation](self.gate(x)) * self.up(x))
+        return self.down(gated(x, self.gate, self.up, self.activation))
 
 
 class MLP(nnx.Module):
@@ -43,3 +45,15 @@ class MLP(nnx.Module):
 
     def __call__(self, x: Float[jax.Array, "T E"]) -> Float[jax.Array, "T E"]:
         return self.down(ACTIVATIONS[self.activation](self.up(x)))
+
+
+def gated(
+    x: Float[jax.Array, "T I"], gate: Linear, up: Linear, activation: str
+) -> Float[jax.Array, "T O"]:
+    """activation(gate(x)) * up(x)."""
+    weights = sociable(gate.weight.get_value(), up.weight.get_value())
+    has_bias = gate.bias is not None or up.bias is not None
+    if weights and not has_bias and weights[0].gates(KERNELS.get(activation, "")):
+        return weights[0].gate(weights[1], x, KERNELS[activation])
+    left, right = project(x, gate, up)
+    return ACTIVATIONS[activation](left) * right

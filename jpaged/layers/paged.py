@@ -1,7 +1,4 @@
-"""The device's side of paging: the cache of one layer, and the write into it.
-
-The cache is written before it is read, always: gathering first would make XLA copy all of it.
-"""
+"""The device's side of paging: the cache of one layer."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,7 +23,10 @@ class KVSpec:
 
 
 class KVPages(NamedTuple):
-    """Keys and values of one layer.  Each (page, head) is one contiguous tile of S x D."""
+    """Keys and values of one layer.
+
+    Each (page, head) is S·D contiguous elements, in an order that `write_and_attend` chooses.
+    """
 
     k: Float[jax.Array, "P K S D"]
     v: Float[jax.Array, "P K S D"]
@@ -38,17 +38,4 @@ class KVPages(NamedTuple):
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-def write_kv(
-    pages: KVPages, k: Float[jax.Array, "T K D"], v: Float[jax.Array, "T K D"], table: PageTable
-) -> KVPages:
-    """Puts each token's key and value into its slot."""
-    S = pages.k.shape[2]
-    # padding writes past the end, and mode="drop" discards it
-    page, offset = table.write_slots // S, table.write_slots % S
-    return KVPages(
-        pages.k.at[page, :, offset].set(k.astype(pages.k.dtype), mode="drop"),
-        pages.v.at[page, :, offset].set(v.astype(pages.v.dtype), mode="drop"),
-    )
-
-
-__all__ = ["KVPages", "KVSpec", "PageTable", "write_kv"]
+__all__ = ["KVPages", "KVSpec", "PageTable"]

@@ -41,6 +41,8 @@ class Rope:
         frequencies = jnp.asarray(self.frequencies, jnp.float32)
         angles = positions[:, None, None].astype(jnp.float32) * frequencies
         cos, sin = jnp.cos(angles) * self.amplitude, jnp.sin(angles) * self.amplitude
+        # or XLA:CPU computes them anew for every head
+        cos, sin = jax.lax.optimization_barrier((cos, sin))
         left, right = jnp.split(x.astype(jnp.float32), 2, axis=-1)
         turned = jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1)
         return turned.astype(x.dtype)

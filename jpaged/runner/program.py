@@ -12,7 +12,7 @@ import numpy as np
 
 from jpaged.layers.paged import KVPages, KVSpec
 from jpaged.models.base import KVCache
-from jpaged.runner.step import score, step
+from jpaged.runner.step import resample, score, step
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
 from jpaged.weights.functional import Graph, Params
@@ -41,11 +41,17 @@ class StepProgram:
     ):
         self.params = shapes_of(params)
         self.kv_spec, self.kv_dtype, self.packer = kv_spec, kv_dtype, packer
+        self._previous = jax.ShapeDtypeStruct((packer.max_num_seqs,), jnp.int32)
         # the cache is donated: its pages are written in place, never copied
-        self._step = jax.jit(partial(step, graph, max_logprobs), donate_argnums=1)
+        self._step = jax.jit(partial(step, graph), donate_argnums=1)
+        self._resample = jax.jit(partial(resample, max_logprobs))
         self._score = jax.jit(partial(score, graph, max_logprobs))
         # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
         self._precision = "highest" if kv_dtype == jnp.float32 else "default"
+
+    def no_tokens(self) -> jax.Array:
+        """The answer of a step that never was."""
+        return jnp.zeros(self.packer.max_num_seqs, jnp.int32)
 
     def kv_pages(self) -> KVCache:
         """An empty cache, one entry a layer."""
@@ -56,13 +62,20 @@ class StepProgram:
         kv_shapes = jax.eval_shape(self.kv_pages)
         inputs = shapes_of(self.packer.blank(bucket))
         with jax.default_matmul_precision(self._precision):
-            return self._step.lower(self.params, kv_shapes, inputs)
+            return self._step.lower(self.params, kv_shapes, self._previous, inputs)
+
+    def lower_resample(self, num_sequences: int) -> jax.stages.Lowered:
+        """For the logits of that many rows."""
+        logits = jax.ShapeDtypeStruct((num_sequences, self.packer.vocab), jnp.float32)
+        inputs = shapes_of(self.packer.sampling.blank(num_sequences))
+        return self._resample.lower(logits, self._previous, inputs)
 
     def lower_score(self) -> jax.stages.Lowered:
         smallest = Bucket(2, 2, 1)
         kv_shapes = jax.eval_shape(self.kv_pages)
         inputs = shapes_of(self.packer.blank(smallest))
-        hidden = jax.eval_shape(self._step, self.params, kv_shapes, inputs)[2]
+        _, answer = jax.eval_shape(self._step, self.params, kv_shapes, self._previous, inputs)
+        hidden = answer.hidden
         rows = jax.ShapeDtypeStruct((SCORED_ROWS, hidden.shape[1]), hidden.dtype)
         tokens = jax.ShapeDtypeStruct((SCORED_ROWS,), np.int32)
         with jax.default_matmul_precision(self._precision):

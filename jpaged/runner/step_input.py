@@ -3,176 +3,128 @@
 # The letters are typed as the device sees them; here they are still numpy.
 # pyright: reportArgumentType=false, reportReturnType=false
 
-from collections.abc import Callable, Iterable
+from itertools import chain
 
 import numpy as np
 
 from jpaged.layers.paged import PageTable
+from jpaged.runner.sampling_rows import SamplingRows
+from jpaged.runner.seats import Seats
 from jpaged.runner.step import StepInput
-from jpaged.sampling.inputs import SamplingInputs, Uses
-from jpaged.sampling_params import MOST_LOGIT_BIASES
+from jpaged.sampling.inputs import SamplingInputs
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.request import Sequence
-from jpaged.scheduling.stopping import must_go_on, stop_ids
-
-Item = tuple[Sequence, int]
-Blank = Callable[[str, int], np.ndarray]
 
 
 class StepPacker:
-    """Lays batches out for the device.
+    """Lays batches out for the device, one after another, in the order in which they run.
 
-    Arrays that few requests need (history, biases, bans) are large; where no row uses them the
-    same blank goes out every time.
+    max_num_seqs: the most sequences of a step; the tokens of the step before come in so many rows.
     """
 
-    def __init__(self, num_pages: int, page_size: int, vocab: int, max_model_len: int):
+    def __init__(
+        self, num_pages: int, page_size: int, vocab: int, max_model_len: int, max_num_seqs: int
+    ):
         self.num_pages, self.page_size = num_pages, page_size
-        self.vocab, self.max_model_len = vocab, max_model_len
-        self._blanks: dict[tuple[str, int], np.ndarray] = {}
+        self.vocab, self.max_num_seqs = vocab, max(2, max_num_seqs)  # buckets have two rows
+        self.seats = Seats(2 * max_num_seqs, -(-max_model_len // page_size))
+        self.sampling = SamplingRows(self.seats.num_seats, vocab, max_model_len)
+        self._row_of: dict[Sequence, int] = {}  # in the step before
 
-    def pack(self, batch: ScheduledBatch, bucket: Bucket) -> StepInput:
-        tokens, table = self._tokens_and_table(batch, bucket)
+    def pack(
+        self, batch: ScheduledBatch, bucket: Bucket
+    ) -> tuple[StepInput, SamplingInputs | None]:
+        """The next step's input, and what it takes to choose its tokens again if that is needed.
+
+        Tokens not known yet are taken from the step before.
+        """
+        sequences = [sequence for sequence, _ in batch.items]
+        seats = np.full(bucket.num_sequences, self.seats.num_seats)
+        seats[: len(sequences)] = [self._seat(sequence) for sequence in sequences]
+        fill = self._decode if batch.is_decode else self._mixed
+        tokens, from_previous, table = fill(batch, bucket, seats)
         sample_at = np.zeros(bucket.num_sequences, np.int32)
-        sample_at[: batch.num_sequences] = table.query_starts[1 : batch.num_sequences + 1] - 1
-        return StepInput(tokens, table, sample_at, self._sampling(batch.items, bucket))
+        sample_at[: len(sequences)] = table.query_starts[1 : len(sequences) + 1] - 1
+        self._row_of = {sequence: row for row, sequence in enumerate(sequences)}
+        draw, sampling = self.sampling.of(seats, sequences)
+        num_sequences = np.int32(len(sequences))
+        inputs = StepInput(tokens, from_previous, table, sample_at, num_sequences, draw)
+        return inputs, sampling
 
     def blank(self, bucket: Bucket) -> StepInput:
         """A step without sequences, of the bucket's shapes and types."""
-        return self.pack(ScheduledBatch(()), bucket)
-
-    def _tokens_and_table(
-        self, batch: ScheduledBatch, bucket: Bucket
-    ) -> tuple[np.ndarray, PageTable]:
         T, B, N = bucket
-        tokens, positions = np.zeros(T, np.int32), np.zeros(T, np.int32)
-        write_slots = np.full(T, self.num_pages * self.page_size, np.int32)
-        query_starts, lengths = np.full(B + 1, batch.num_tokens, np.int32), np.zeros(B, np.int32)
-        pages = np.zeros((B, N), np.int32)
-        start = 0
-        for row, (sequence, count) in enumerate(batch.items):
-            done, end = sequence.num_computed, start + count
-            tokens[start:end] = sequence.tokens[done : done + count]
-            mine = pages[row]
-            mine[: len(sequence.pages)] = sequence.pages
-            place = np.arange(done, done + count, dtype=np.int32)
-            positions[start:end] = place
-            write_slots[start:end] = mine[place // self.page_size] * self.page_size + (
-                place % self.page_size
-            )
-            query_starts[row], lengths[row] = start, done + count
-            start = end
-        return tokens, PageTable(positions, write_slots, query_starts, pages, lengths)
-
-    def _sampling(self, items: tuple[Item, ...], bucket: Bucket) -> SamplingInputs:
-        rows = [sequence for sequence, _ in items]
-        params = [sequence.request.params for sequence in rows]
-        B = bucket.num_sequences
-
-        def column(values, fill, dtype) -> np.ndarray:
-            out = np.full(B, fill, dtype)
-            out[: len(rows)] = list(values)
-            return out
-
-        uses = Uses(
-            randomness=np.array(any(not p.is_greedy for p in params)),
-            filters=np.array(any(p.top_k > 0 or p.top_p < 1 or p.min_p > 0 for p in params)),
-            penalties=np.array(any(map(_has_penalty, params))),
-            biases=np.array(any(p.logit_bias for p in params)),
-            bans=np.array(any(map(_has_ban, rows))),
-            logprobs=np.array(any(p.logprobs is not None for p in params)),
+        table = PageTable(
+            positions=np.zeros(T, np.int32),
+            write_slots=np.full(T, self.num_pages * self.page_size, np.int32),
+            query_starts=np.zeros(B + 1, np.int32),
+            pages=np.zeros((B, N), np.int32),
+            lengths=np.zeros(B, np.int32),
         )
-        bias_ids, bias_values = self._biases(rows, B, bool(uses.biases))
-        return SamplingInputs(
-            temperature=column(
-                (0 if p.is_greedy else p.temperature for p in params), 0, np.float32
-            ),
-            top_k=column((max(p.top_k, 0) for p in params), 0, np.int32),
-            top_p=column((p.top_p for p in params), 1, np.float32),
-            min_p=column((p.min_p for p in params), 0, np.float32),
-            seed=column((s.seed for s in rows), 0, np.uint32),
-            position=column((len(s.tokens) for s in rows), 0, np.int32),
-            repetition_penalty=column((p.repetition_penalty for p in params), 1, np.float32),
-            presence_penalty=column((p.presence_penalty for p in params), 0, np.float32),
-            frequency_penalty=column((p.frequency_penalty for p in params), 0, np.float32),
-            num_prompt=column((s.num_prompt for s in rows), 0, np.int32),
-            history=self._history(rows, B, bool(uses.penalties)),
-            bias_ids=bias_ids,
-            bias_values=bias_values,
-            allowed=self._allowed(rows, B, bool(uses.bans)),
-            uses=uses,
+        return StepInput(
+            tokens=np.zeros(T, np.int32),
+            from_previous=np.full(T, -1, np.int32),
+            table=table,
+            sample_at=np.zeros(B, np.int32),
+            num_sequences=np.int32(0),
+            draw=self.sampling.greedy(B),
         )
 
-    def _blank(self, name: str, shape: tuple[int, ...], fill: int, dtype) -> np.ndarray:
-        key = (name, shape[0])
-        if key not in self._blanks:
-            self._blanks[key] = np.full(shape, fill, dtype)
-        return self._blanks[key]
+    def _seat(self, sequence: Sequence) -> int:
+        seat, is_new = self.seats.of(sequence)
+        if is_new:
+            self.sampling.take_seat(seat, sequence)
+        return seat
 
-    def _history(self, rows: list[Sequence], B: int, is_used: bool) -> np.ndarray:
-        blank = self._blank("history", (B, self.max_model_len), -1, np.int32)
-        if not is_used:
-            return blank
-        history = blank.copy()
-        for row, sequence in enumerate(rows):
-            if _has_penalty(sequence.request.params):
-                history[row, : len(sequence.tokens)] = sequence.tokens
-        return history
+    def _decode(self, batch: ScheduledBatch, bucket: Bucket, seats: np.ndarray):
+        """One token of each sequence: nothing but columns."""
+        T, B, N = bucket
+        num = batch.num_sequences
+        known = [s.tokens[s.num_computed] if not s.num_expected else 0 for s, _ in batch.items]
+        rows = [self._row_of[s] if s.num_expected else -1 for s, _ in batch.items]
+        tokens, from_previous = np.zeros(T, np.int32), np.full(T, -1, np.int32)
+        tokens[:num], from_previous[:num] = known, rows
+        positions, lengths = np.zeros(T, np.int32), np.zeros(B, np.int32)
+        positions[:num] = [s.num_computed for s, _ in batch.items]
+        lengths[:num] = positions[:num] + 1
+        pages = self.seats.tables[seats, :N]
+        query_starts = np.minimum(np.arange(B + 1, dtype=np.int32), num)
+        write_slots = self._slots(pages, np.arange(num), positions[:num], T)
+        table = PageTable(positions, write_slots, query_starts, pages, lengths)
+        return tokens, from_previous, table
 
-    def _biases(self, rows, B: int, is_used: bool) -> tuple[np.ndarray, np.ndarray]:
-        ids = self._blank("bias_ids", (B, MOST_LOGIT_BIASES), self.vocab, np.int32)
-        values = self._blank("bias_values", (B, MOST_LOGIT_BIASES), 0, np.float32)
-        if is_used:
-            ids, values = ids.copy(), values.copy()
-            for row, sequence in enumerate(rows):
-                bias = sequence.request.params.logit_bias or {}
-                ids[row, : len(bias)] = list(bias)
-                # vLLM's and OpenAI's range
-                values[row, : len(bias)] = np.clip(list(bias.values()), -100, 100)
-        return ids, values
+    def _mixed(self, batch: ScheduledBatch, bucket: Bucket, seats: np.ndarray):
+        """Any number of tokens of each sequence."""
+        T, B, N = bucket
+        num, total = batch.num_sequences, batch.num_tokens
+        counts = np.array([count for _, count in batch.items])
+        done = np.array([s.num_computed for s, _ in batch.items])
+        query_starts = np.full(B + 1, total, np.int32)
+        query_starts[: num + 1] = np.concatenate([[0], counts.cumsum()])
+        lengths = np.zeros(B, np.int32)
+        lengths[:num] = done + counts
+        row = np.repeat(np.arange(num), counts)
+        positions = np.zeros(T, np.int32)
+        positions[:total] = np.arange(total) - query_starts[row] + done[row]
+        tokens, from_previous = np.zeros(T, np.int32), np.full(T, -1, np.int32)
+        tokens[:total] = list(chain.from_iterable(_known(s, count) for s, count in batch.items))
+        for at, (sequence, _) in zip(query_starts, batch.items, strict=False):
+            if sequence.num_expected:  # then it is all that is pending
+                from_previous[at] = self._row_of[sequence]
+        pages = self.seats.tables[seats, :N]
+        write_slots = self._slots(pages, row, positions[:total], T)
+        table = PageTable(positions, write_slots, query_starts, pages, lengths)
+        return tokens, from_previous, table
 
-    def _allowed(self, rows: list[Sequence], B: int, is_used: bool) -> np.ndarray:
-        words = -(-self.vocab // 32)
-        blank = self._blank("allowed", (B, words), 0xFFFFFFFF, np.uint32)
-        if not is_used:
-            return blank
-        allowed = blank.copy()
-        for row, sequence in enumerate(rows):
-            only = sequence.request.params.allowed_token_ids
-            if only is not None:
-                allowed[row] = _bits(only, words)
-            rest = allowed[row] & ~_bits(banned_tokens(sequence), words)
-            # a row without any token would fall on token 0: bans give way to what is allowed
-            allowed[row] = rest if rest.any() else allowed[row]
-        return allowed
-
-
-def _bits(tokens: Iterable[int], words: int) -> np.ndarray:
-    """One bit a token, 32 to a word."""
-    bits, ids = np.zeros(words, np.uint32), np.array(list(tokens), np.uint32)
-    np.bitwise_or.at(bits, ids // 32, np.uint32(1) << (ids % 32))
-    return bits
-
-
-def _has_penalty(params) -> bool:
-    return bool(
-        params.repetition_penalty != 1 or params.presence_penalty or params.frequency_penalty
-    )
+    def _slots(self, pages: np.ndarray, row: np.ndarray, positions: np.ndarray, T: int):
+        """Each token's place in the cache; padding's lies beyond it."""
+        slots = np.full(T, self.num_pages * self.page_size, np.int32)
+        page, offset = np.divmod(positions, self.page_size)
+        slots[: len(row)] = pages[row, page] * self.page_size + offset
+        return slots
 
 
-def _has_ban(sequence: Sequence) -> bool:
-    return sequence.request.params.allowed_token_ids is not None or any(
-        True for _ in banned_tokens(sequence)
-    )
-
-
-def banned_tokens(sequence: Sequence):
-    """Tokens that may not come next: stop tokens below `min_tokens`, ends of bad words."""
-    if must_go_on(sequence):
-        yield from stop_ids(sequence)
-    for word in sequence.request.bad_words:
-        start = word[:-1]
-        # the words' beginnings are looked for in the output alone, as in vLLM
-        if not start or sequence.generated[-len(start) :] == list(start):
-            yield word[-1]
+def _known(sequence: Sequence, count: int) -> list[int]:
+    done = sequence.num_computed
+    return [0] if sequence.num_expected else sequence.tokens[done : done + count]

@@ -6,24 +6,9 @@ import jax
 from jaxtyping import Bool, Float, Int, UInt32
 
 
-class Uses(NamedTuple):
-    """Which features any row asks for.  The step skips the others at run time: one compiled
-    program serves all mixtures of requests."""
-
-    randomness: Bool[jax.Array, ""]
-    filters: Bool[jax.Array, ""]  # top-k, top-p or min-p
-    penalties: Bool[jax.Array, ""]
-    biases: Bool[jax.Array, ""]
-    bans: Bool[jax.Array, ""]
-    logprobs: Bool[jax.Array, ""]
-
-
-class SamplingInputs(NamedTuple):
-    """temperature 0 is greedy; top_k 0 keeps all.  `seed` and `position` key the randomness.
-
-    history: every token so far, -1 beyond; num_prompt of them are the prompt.  allowed: one bit
-    a token, 32 to a word, least significant first.
-    """
+class DrawInputs(NamedTuple):
+    """What every step needs.  temperature 0 is greedy; top_k 0 keeps all.  `seed` and `position`
+    key the randomness.  is_random: whether any row is not greedy."""
 
     temperature: Float[jax.Array, " B"]
     top_k: Int[jax.Array, " B"]
@@ -31,6 +16,26 @@ class SamplingInputs(NamedTuple):
     min_p: Float[jax.Array, " B"]
     seed: UInt32[jax.Array, " B"]
     position: Int[jax.Array, " B"]
+    is_random: Bool[jax.Array, ""]
+
+
+class Uses(NamedTuple):
+    """Which features any row asks for; the others are skipped at run time."""
+
+    penalties: Bool[jax.Array, ""]
+    biases: Bool[jax.Array, ""]
+    bans: Bool[jax.Array, ""]
+    logprobs: Bool[jax.Array, ""]
+
+
+class SamplingInputs(NamedTuple):
+    """What few steps need beside: penalties, biases, bans, log-probabilities.
+
+    history: every token so far, -1 beyond; num_prompt of them are the prompt.  allowed: one bit
+    a token, 32 to a word, least significant first.
+    """
+
+    draw: DrawInputs
     repetition_penalty: Float[jax.Array, " B"]
     presence_penalty: Float[jax.Array, " B"]
     frequency_penalty: Float[jax.Array, " B"]

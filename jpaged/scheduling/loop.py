@@ -1,9 +1,15 @@
-"""The serving loop: schedule, submit, collect, update.
+"""The serving loop: schedule, submit, advance; collect, update.
 
 The same loop drives a device and a simulation; only the executor and the clock differ.
+
+    ahead = 0    schedule submit ▓▓▓▓▓▓ collect update schedule submit ▓▓▓▓▓▓ collect update
+    ahead = 1    schedule submit ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
+                       schedule submit     collect update schedule submit     collect update
 """
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
@@ -14,7 +20,7 @@ from jpaged.scheduling.scheduler import Scheduler
 
 
 class Executor[Handle](Protocol):
-    """Runs batches.  `submit` may return before the work is done; `collect` waits for it."""
+    """Runs batches, in order.  `submit` may return before the work is done; `collect` waits."""
 
     def submit(self, batch: ScheduledBatch) -> Handle: ...
 
@@ -25,8 +31,23 @@ class Executor[Handle](Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Underway[Handle]:
+    """A step that was submitted: what runs, and how full the memory is meanwhile."""
+
+    batch: ScheduledBatch
+    handle: Handle
+    bucket: Bucket | None
+    start: float
+    num_waiting: int
+    memory: dict[str, int]
+
+
 class ServingLoop[Handle]:
-    """Runs one step after another.  `on_step(record)` hears of each."""
+    """Runs one step after another.  `on_step(record)` hears of each.
+
+    ahead: how many steps may be scheduled beyond the one whose tokens are awaited, 0 or 1.
+    """
 
     def __init__(
         self,
@@ -34,34 +55,73 @@ class ServingLoop[Handle]:
         executor: Executor[Handle],
         clock: Callable[[], float],
         on_step: Callable[[StepRecord], None] = lambda _: None,
+        ahead: int = 0,
     ):
         self.scheduler = scheduler
         self.executor = executor
         self.clock = clock
         self.on_step = on_step
+        self.ahead = ahead
         self.num_steps = 0
+        self._underway: deque[Underway[Handle]] = deque()
+        self._last_end = 0.0
+        self._must_wait = False  # a batch was taken back: the executor may have seen it
 
     def step(self) -> tuple[list[Sequence], StepOutput | None, ScheduledBatch | None]:
         """One step.  Returns the sequences that got a token, and what was run; empty when idle.
 
-        An interruption before the last line loses nothing: the batch is simply run again.
+        An interruption while it waits loses nothing: the next call waits for the same step.
         """
+        self._drop_if_idle()
+        while len(self._underway) <= self.ahead and self._can_go_on() and self._launch():
+            pass
+        if not self._underway:
+            return [], None, None
+        step = self._underway[0]
+        output = self.executor.collect(step.handle)
+        advanced = self.scheduler.update(step.batch, output, self.clock())
+        self._underway.popleft()
+        self._must_wait = False
+        self._record(step, advanced)
+        self._drop_if_idle()
+        return advanced, output, step.batch
+
+    def _drop_if_idle(self) -> None:
+        """Nobody waits for a step whose sequences have all ended meanwhile."""
+        if self._underway and not self.scheduler.has_unfinished:
+            self.scheduler.drop_underway()
+            self._underway.clear()
+            self._must_wait = False
+
+    def _can_go_on(self) -> bool:
+        """False while a token that nobody knows yet decides what may follow it."""
+        if not self._underway:
+            return True
+        items = self._underway[-1].batch.items
+        return not self._must_wait and not any(s.needs_known_tokens for s, _ in items)
+
+    def _launch(self) -> bool:
+        """Schedules and submits the next step, if there is one."""
         start = self.clock()
         batch = self.scheduler.schedule(start)
         if batch is None:
-            return [], None, None
-        output = self.executor.collect(self.executor.submit(batch))
-        memory = self._memory(batch)
-        advanced = self.scheduler.update(batch, output, self.clock())
-        self._record(start, batch, advanced, memory)
-        return advanced, output, batch
+            return False
+        bucket = self.executor.bucket(batch)
+        try:
+            handle = self.executor.submit(batch)
+        except BaseException:
+            self.scheduler.cancel(batch)
+            self._must_wait = True
+            raise
+        self.scheduler.advance(batch)
+        num_waiting = len(self.scheduler.queues.waiting)
+        self._underway.append(Underway(batch, handle, bucket, start, num_waiting, self._memory()))
+        return True
 
-    def _memory(self, batch: ScheduledBatch) -> dict[str, int]:
+    def _memory(self) -> dict[str, int]:
         """Pages and slots at the height of the step, before finished sequences let go."""
         pool, queues = self.scheduler.pool, self.scheduler.queues
         empty = sum(len(s.pages) * pool.page_size - s.num_computed for s in queues.running)
-        # what the step wrote is computed only after `update`
-        empty -= sum(count for sequence, count in batch.items if not sequence.is_finished)
         held = pool.num_held * pool.page_size
         return {
             "pages_held": pool.num_held,
@@ -70,19 +130,20 @@ class ServingLoop[Handle]:
             "slots_used": held - empty,
         }
 
-    def _record(self, start: float, batch: ScheduledBatch, advanced, memory) -> None:
+    def _record(self, step: Underway[Handle], advanced: list[Sequence]) -> None:
+        start, self._last_end = max(step.start, self._last_end), self.clock()
         self.on_step(
             StepRecord(
                 index=self.num_steps,
                 start=start,
-                end=self.clock(),
-                bucket=self.executor.bucket(batch),
-                num_tokens=batch.num_tokens,
-                num_sequences=batch.num_sequences,
-                num_waiting=len(self.scheduler.queues.waiting),
-                num_preempted=len(batch.preempted),
+                end=self._last_end,
+                bucket=step.bucket,
+                num_tokens=step.batch.num_tokens,
+                num_sequences=step.batch.num_sequences,
+                num_waiting=step.num_waiting,
+                num_preempted=len(step.batch.preempted),
                 num_finished=sum(sequence.is_finished for sequence in advanced),
-                **memory,
+                **step.memory,
             )
         )
         self.num_steps += 1

@@ -4,13 +4,17 @@
 
 Pages are reserved as wishes are granted.  Where they run out a victim is preempted: it gives up
 its pages, returns to the waiting and is computed anew later (its tokens are kept).
+
+A page that a granted sequence will fill is *promised*: those after it may share it in the same
+step, because a step writes all its keys and values before it reads any.  So requests that arrive
+together compute their common prefix once.
 """
 
 from collections.abc import Callable
 
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.queues import Queues
-from jpaged.scheduling.request import Sequence
+from jpaged.scheduling.request import Sequence, Status
 
 ChooseVictim = Callable[[], Sequence]
 
@@ -28,8 +32,11 @@ class StepPlan:
         self.budget = budget
         self.can_chunk = can_chunk
         self.grants: dict[Sequence, int] = {}
+        self.promised: dict[Sequence, list[int]] = {}
         self.preempted: list[Sequence] = []
-        self.eldest = queues.running[0] if queues.running else None
+        # who only waits for an expected token needs nothing
+        self.eldest = next((s for s in queues.running if s.num_pending > 0), None)
+        self._page_size = queues.pool.page_size
         self._kept = 0  # tokens of the budget that only the eldest may use
         self._has_refused = False  # a sequence did not fit: nobody may overtake it
         self._unpromised: int | None = None  # free pages that no running sequence is waiting for
@@ -49,14 +56,16 @@ class StepPlan:
         Without chunking it is all it has pending: a prompt, if its first step was interrupted.
         """
         if self.eldest is not None:
+            self.queues.take_cached(self.eldest)  # before a page is reserved for the same tokens
             self._kept = 1 if self.can_chunk else self.eldest.num_pending
-            self._reserve(self.eldest, self._kept)
+            has_pages = self._reserve(self.eldest, self._kept)
+            assert has_pages, "the eldest alone does not fit; `add` should have refused it"
             self.budget -= self._kept
 
     def settle(self) -> ScheduledBatch:
         """Hands the eldest its token if no wish did, and lets somebody in if all are idle."""
         if self.eldest is not None and not self.eldest_is_served:
-            self.grants[self.eldest] = self._kept
+            self._give(self.eldest, self._kept)
         if not self.grants and self.queues.waiting:
             first = self.queues.waiting[0]
             self.grant(first, first.num_pending)
@@ -66,18 +75,34 @@ class StepPlan:
         """Runs up to `most` pending tokens of the sequence, if budget, seats and pages allow."""
         if sequence in self.grants or most < 1 or sequence not in self.queues:
             return
-        is_new = sequence in self.queues.waiting_set
+        is_new = sequence.status is Status.WAITING
         if is_new and not self._admit(sequence):
             return
+        pending = sequence.num_pending
+        if pending > 1:
+            self.queues.take_cached(sequence)  # what others have computed meanwhile
+            pending = sequence.num_pending
         kept = self._kept if sequence is self.eldest else 0
-        count = min(most, sequence.num_pending, self.budget + kept)
-        if count < 1 or (count < sequence.num_pending and not self.can_chunk):
+        count = min(most, pending, self.budget + kept)
+        if count < 1 or (count < pending and not self.can_chunk):
             if is_new:
-                self._retreat(sequence, was_wished=most >= sequence.num_pending)
+                self._retreat(sequence, was_wished=most >= pending)
             return
-        if self._reserve(sequence, count):
-            self.grants[sequence] = count
+        # most often: one more token, in a page that is there
+        has_room = sequence.num_computed + count <= len(sequence.pages) * self._page_size
+        if has_room or self._reserve(sequence, count):
+            self._give(sequence, count)
             self.budget += kept - count  # a victim may have raised it in between
+        elif is_new and sequence.status is Status.RUNNING:
+            self._retreat(sequence, was_wished=False)
+
+    def _give(self, sequence: Sequence, count: int) -> None:
+        self.grants[sequence] = count
+        upto = sequence.num_computed + count
+        if upto // self._page_size > sequence.num_remembered:
+            pages = self.queues.remember_full_pages(sequence, upto)
+            if pages:
+                self.promised[sequence] = pages
 
     def _admit(self, sequence: Sequence) -> bool:
         """Gives a waiting sequence a seat and the pages it finds in the prefix cache.
@@ -88,6 +113,8 @@ class StepPlan:
         """
         queues = self.queues
         if self.preempted or self._has_refused or self.budget < 1 or not queues.num_free_seats:
+            return False
+        if sequence.num_expected:  # preempted in this moment: its token is about to be known
             return False
         if self._unpromised is None:
             promised = sum(queues.pages_to_come(running) for running in queues.running)
@@ -113,21 +140,31 @@ class StepPlan:
         needed = pool.pages_for(sequence.num_computed + count) - len(sequence.pages)
         while needed > pool.num_free:
             victim = self._victim()
-            self._preempt(victim)
-            if victim is sequence:
+            if victim is not None:
+                self._preempt(victim)
+            if victim is sequence or victim is None:
                 return False
         if needed > 0:
             sequence.pages += pool.allocate(needed)
         return True
 
-    def _victim(self) -> Sequence:
+    def _victim(self) -> Sequence | None:
+        """Whom the policy names, or the youngest; never the eldest, nor one that others read."""
         chosen = self.choose_victim()
-        candidates = self.queues.running[1:]
-        assert candidates, "the eldest sequence alone does not fit; `add` should have refused it"
+        holders = self.queues.pool.holders
+        candidates = [
+            each
+            for each in self.queues.running
+            if each is not self.eldest
+            and all(holders[page] == 1 for page in self.promised.get(each, ()))
+        ]
         # by identity: a policy's answer may be anything, and compare as it likes
-        return next((each for each in candidates if each is chosen), candidates[-1])
+        youngest = candidates[-1] if candidates else None
+        return next((each for each in candidates if each is chosen), youngest)
 
     def _preempt(self, victim: Sequence) -> None:
         self.budget += self.grants.pop(victim, 0)
+        for page in self.promised.pop(victim, ()):
+            self.queues.disown(page)
         self.queues.preempt(victim)
         self.preempted.append(victim)

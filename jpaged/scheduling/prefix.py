@@ -54,12 +54,19 @@ class PrefixCache:
             pages.append(page)
         return pages
 
-    def remember(self, page: int, key: bytes) -> None:
-        """Keeps a full, written page under its key, unless another page has it already."""
-        if key not in self.page_of and page not in self.key_of:
-            self.page_of[key] = page
-            self.key_of[page] = key
-            self.pool.remember(page)
+    def remember(self, page: int, key: bytes) -> bool:
+        """Keeps a full page under its key; False if another page has it already."""
+        if key in self.page_of or page in self.key_of:
+            return False
+        self.page_of[key] = page
+        self.key_of[page] = key
+        self.pool.remember(page)
+        return True
 
     def forget(self, page: int) -> None:
         del self.page_of[self.key_of.pop(page)]
+
+    def disown(self, page: int) -> None:
+        """Forgets a held page whose keys and values will not be written after all."""
+        self.forget(page)
+        self.pool.remembered[page] = False

@@ -30,8 +30,10 @@ class Queues:
         self.waiting_set: set[Sequence] = set()
         self.running: list[Sequence] = []
 
-    def __contains__(self, sequence: object) -> bool:
-        return sequence in self.waiting_set or sequence in self.running
+    def __contains__(self, sequence: Sequence) -> bool:
+        if sequence.status is Status.RUNNING:
+            return True
+        return sequence in self.waiting_set
 
     def __iter__(self) -> Iterator[Sequence]:
         yield from self.running
@@ -52,6 +54,13 @@ class Queues:
         self.waiting_set.remove(sequence)
         sequence.status = Status.RUNNING
         self.running.append(sequence)
+        self.take_cached(sequence)
+
+    def take_cached(self, sequence: Sequence) -> None:
+        """Shares the cached pages that come next, for a sequence that stands at a page's end."""
+        is_at_end = sequence.num_computed == len(sequence.pages) * self.pool.page_size
+        if not is_at_end or sequence.num_pending < 2:
+            return
         for page in self.cached_pages(sequence):
             self.pool.share(page)
             sequence.pages.append(page)
@@ -81,11 +90,11 @@ class Queues:
     def _let_go(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self.pool.release(reversed(sequence.pages))
-        sequence.pages.clear()
+        sequence.pages = []
         sequence.num_computed = 0
 
     def cached_pages(self, sequence: Sequence) -> list[int]:
-        """The pages in the prefix cache which a waiting sequence could use.
+        """The pages in the prefix cache which the sequence could use behind those it has.
 
         At least one token is left to compute: the next token needs its logits.  A request for
         prompt log-probabilities needs all of them.
@@ -94,7 +103,8 @@ class Queues:
             return []
         size = self.pool.page_size
         extend_keys(sequence.page_keys, sequence.tokens, size, len(sequence.tokens))
-        return self.cache.match(sequence.page_keys[: (len(sequence.tokens) - 1) // size])
+        usable = (len(sequence.tokens) + sequence.num_expected - 1) // size
+        return self.cache.match(sequence.page_keys[len(sequence.pages) : usable])
 
     def admission_cost(self, sequence: Sequence) -> int:
         """Pages that are free now and would not be once all of the sequence's tokens are in."""
@@ -104,15 +114,25 @@ class Queues:
 
     def pages_to_come(self, sequence: Sequence) -> int:
         """Pages a running sequence still needs for the tokens it has."""
-        return self.pool.pages_for(len(sequence.tokens)) - len(sequence.pages)
+        upto = sequence.num_computed + sequence.num_pending
+        return max(0, self.pool.pages_for(upto) - len(sequence.pages))
 
-    def remember_full_pages(self, sequence: Sequence) -> None:
-        """Enters the sequence's newly filled pages into the prefix cache."""
-        if self.cache is None:
-            return
+    def remember_full_pages(self, sequence: Sequence, upto: int) -> list[int]:
+        """Enters pages that are full within the first `upto` tokens into the prefix cache.
+
+        Returns those that are new there.  A token that is still expected has no key yet.
+        """
         size = self.pool.page_size
-        extend_keys(sequence.page_keys, sequence.tokens, size, sequence.num_computed)
-        full = sequence.num_computed // size
-        for i in range(sequence.num_remembered, full):
-            self.cache.remember(sequence.pages[i], sequence.page_keys[i])
+        full = min(upto, len(sequence.tokens)) // size
+        if self.cache is None or full <= sequence.num_remembered:
+            return []
+        extend_keys(sequence.page_keys, sequence.tokens, size, full * size)
+        places = range(sequence.num_remembered, full)
         sequence.num_remembered = full
+        pages, keys = sequence.pages, sequence.page_keys
+        return [pages[i] for i in places if self.cache.remember(pages[i], keys[i])]
+
+    def disown(self, page: int) -> None:
+        """Takes a page out of the prefix cache that will not be written after all."""
+        if self.cache is not None:
+            self.cache.disown(page)

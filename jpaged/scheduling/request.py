@@ -4,8 +4,10 @@ A sequence is one stream of tokens: the prompt, then what was generated.  It has
 *pending* tokens, which are known but not yet in the cache.  A fresh prompt, a chunk of one, a
 single decoded token and a preempted conversation differ only in how many those are.
 
-    tokens    p p p p p p p p g g g
+    tokens    p p p p p p p p g g g ?
               └─ computed ─┘ └pending┘
+
+A token that the device is computing (?) is *expected*: it may be scheduled before it is known.
 """
 
 import enum
@@ -51,7 +53,8 @@ class Sequence:
     """One stream of tokens and the pages that hold its keys and values.
 
     Owned by the scheduler.  Invariant: `num_computed <= len(pages) * page_size`, and every page
-    up to there holds written keys and values.
+    up to there holds written keys and values once the steps submitted so far have run.  `pages`
+    only grows; where it would change otherwise, it becomes another list.
     """
 
     request: Request
@@ -61,6 +64,7 @@ class Sequence:
     pages: list[int] = field(default_factory=list)
     page_keys: list[bytes] = field(default_factory=list)  # chain keys of the full pages
     num_computed: int = 0
+    num_expected: int = 0  # tokens that submitted steps will answer with
     num_remembered: int = 0  # full pages offered to the prefix cache so far
     num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
     num_preemptions: int = 0
@@ -75,14 +79,19 @@ class Sequence:
         # samples of one request, and requests with neighbouring seeds, must not share randomness
         key = f"{self.request.seed}/{self.index}".encode()
         self.seed = int.from_bytes(blake2b(key, digest_size=4).digest())
-
-    @property
-    def num_prompt(self) -> int:
-        return len(self.request.prompt)
+        params = self.request.params
+        self.num_prompt = len(self.request.prompt)
+        self.full_length = self.num_prompt + self.request.max_tokens
+        eos = frozenset() if params.ignore_eos else self.request.eos_token_ids
+        self.stop_ids = eos | frozenset(params.stop_token_ids or ())
+        # what comes next depends on which tokens were said, not only on how many
+        self.needs_known_tokens = params.has_penalty or bool(self.request.bad_words)
 
     @property
     def num_pending(self) -> int:
-        return len(self.tokens) - self.num_computed
+        """Tokens to compute, expected ones included; the very last one never needs to be."""
+        upto = min(len(self.tokens) + self.num_expected, self.full_length - 1)
+        return upto - self.num_computed
 
     @property
     def num_generated(self) -> int:

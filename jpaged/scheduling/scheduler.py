@@ -1,13 +1,14 @@
 """Decides what runs in the next step.
 
     add(request)  ─►  waiting ─► running ─►  finished
-                          schedule()  update()
+                       schedule(), advance()  update()
 
 The policy says who should run; the scheduler sees to it that pages, seats and the token budget
 are respected and that every request ends, whatever the policy says.
 """
 
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
@@ -18,7 +19,7 @@ from jpaged.scheduling.plan import StepPlan
 from jpaged.scheduling.policy import Fcfs, Policy, View, Wish
 from jpaged.scheduling.prefix import PrefixCache
 from jpaged.scheduling.queues import Queues
-from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.request import Request, Sequence, Status
 from jpaged.scheduling.stopping import finish_of
 
 
@@ -27,6 +28,10 @@ class Scheduler:
     Sarathi-Serve, OSDI 2024), over pages (PagedAttention, SOSP 2023).
 
     Preemption is by recomputation.  Times are seconds on any clock; the scheduler has none.
+
+    A batch may be scheduled before the one before it has answered: `advance` says that a batch is
+    on its way, and its sequences go on with *expected* tokens.  Whoever turns out to have ended
+    meanwhile computed one token too many, which `update` drops.  Steps must run in order.
     """
 
     def __init__(
@@ -47,6 +52,9 @@ class Scheduler:
         self.cache = PrefixCache(pool) if enable_prefix_caching else None
         self.queues = Queues(pool, max_num_seqs, self.cache)
         self._num_arrived = 0
+        self._promised: list[int] = []  # pages that the latest batch fills
+        # batches on their way, each with those who get a token from it
+        self._underway: deque[tuple[ScheduledBatch, list[Sequence | None]]] = deque()
 
     @property
     def has_unfinished(self) -> bool:
@@ -109,11 +117,12 @@ class Scheduler:
             if plan.is_full:
                 break
         batch = plan.settle()
+        self._promised = [page for pages in plan.promised.values() for page in pages]
         for sequence, _ in batch.items:
             if sequence.timing.scheduled is None:
                 sequence.timing.scheduled = now
                 self._count_cached(sequence)
-        return batch
+        return batch if batch.items else None
 
     def _count_cached(self, sequence: Sequence) -> None:
         sequence.num_cached = sequence.num_computed
@@ -121,24 +130,59 @@ class Scheduler:
             self.cache.num_queried += sequence.num_prompt
             self.cache.num_hits += sequence.num_cached
 
+    def advance(self, batch: ScheduledBatch) -> None:
+        """Counts a batch as computed, because the device is going to.
+
+        From now on whatever is scheduled may build on it, its unknown tokens included.
+        """
+        receivers: list[Sequence | None] = []
+        for sequence, count in batch.items:
+            sequence.num_computed += count
+            gets_token = sequence.num_computed == len(sequence.tokens) + sequence.num_expected
+            sequence.num_expected += gets_token
+            receivers.append(sequence if gets_token else None)
+        self._underway.append((batch, receivers))
+
+    def cancel(self, batch: ScheduledBatch) -> None:
+        """Takes back a batch that the device will never run: its sequences wait again."""
+        promised = set(self._promised)
+        for page in promised:
+            self.queues.disown(page)
+        lost = {sequence for sequence, _ in batch.items}
+        for sequence in self.running:
+            if sequence in lost or promised.intersection(sequence.pages):
+                self.queues.retreat(sequence)
+
     def update(self, batch: ScheduledBatch, output: StepOutput, now: float) -> list[Sequence]:
         """Enters a step's tokens.  Returns the sequences that got one, some of them finished."""
-        advanced = []
-        for (sequence, count), token in zip(batch.items, output.tokens, strict=True):
-            if sequence.is_finished:  # aborted while its step ran
+        if not self._underway:
+            self.advance(batch)
+        underway, receivers = self._underway.popleft()
+        assert underway is batch, "batches answer in the order in which they were advanced"
+        size, advanced = self.pool.page_size, []
+        for sequence, token in zip(receivers, output.tokens, strict=True):
+            if sequence is None or sequence.status is Status.FINISHED:  # ended while its step ran
                 continue
-            sequence.num_computed += count
-            self.queues.remember_full_pages(sequence)
-            if sequence.num_pending == 0:
-                self._append(sequence, token, now)
-                advanced.append(sequence)
+            advanced.append(sequence)
+            tokens, timing = sequence.tokens, sequence.timing
+            tokens.append(token)
+            sequence.num_expected -= 1
+            timing.last_token = now
+            if timing.first_token is None:
+                timing.first_token = now
+            # a page that was full before its last token was known
+            if min(sequence.num_computed, len(tokens)) // size > sequence.num_remembered:
+                self.queues.remember_full_pages(sequence, sequence.num_computed)
+            if token in sequence.stop_ids or len(tokens) >= sequence.full_length:
+                self._finish_if_done(sequence)
         return advanced
 
-    def _append(self, sequence: Sequence, token: int, now: float) -> None:
-        sequence.tokens.append(token)
-        if sequence.timing.first_token is None:
-            sequence.timing.first_token = now
-        sequence.timing.last_token = now
+    def drop_underway(self) -> None:
+        """Forgets batches whose answers nobody waits for: all their sequences have ended."""
+        assert not self.has_unfinished, "somebody waits for an answer"
+        self._underway.clear()
+
+    def _finish_if_done(self, sequence: Sequence) -> None:
         ending = finish_of(sequence)
         if ending is not None:
             self.finish(sequence, *ending)
@@ -197,7 +241,6 @@ class Scheduler:
 
 
 def _is_wish(wish: object) -> bool:
-    match wish:
-        case (Sequence(), int()):
-            return True
-    return False
+    if not isinstance(wish, tuple) or len(wish) != 2:
+        return False
+    return isinstance(wish[0], Sequence) and isinstance(wish[1], int)

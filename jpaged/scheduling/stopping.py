@@ -3,16 +3,9 @@
 from jpaged.scheduling.request import Sequence
 
 
-def stop_ids(sequence: Sequence) -> frozenset[int]:
-    """Every token id at which this sequence would stop."""
-    params = sequence.request.params
-    eos = frozenset() if params.ignore_eos else sequence.request.eos_token_ids
-    return eos | frozenset(params.stop_token_ids or ())
-
-
 def must_go_on(sequence: Sequence) -> bool:
-    """True while the sequence is below its `min_tokens`, where stop tokens are masked."""
-    return sequence.num_generated < sequence.request.params.min_tokens
+    """True while the next token is below the sequence's `min_tokens`, where stops are masked."""
+    return sequence.num_generated + sequence.num_expected < sequence.request.params.min_tokens
 
 
 def finish_of(sequence: Sequence) -> tuple[str, int | None] | None:

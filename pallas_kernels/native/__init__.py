@@ -8,18 +8,26 @@ from pallas_kernels.native.build import NativeUnavailable, is_available, why_not
 from pallas_kernels.native.calls import (
     MOST_DIM,
     MOST_GROUP,
-    packed_matmul,
-    paged_attention,
+    MOST_PRODUCTS,
+    TILE,
+    choose_tokens,
+    gated_matmul,
+    packed_matmuls,
     supports,
+    write_and_attend,
 )
 
 __all__ = [
     "MOST_DIM",
     "MOST_GROUP",
+    "MOST_PRODUCTS",
+    "TILE",
     "NativeUnavailable",
+    "choose_tokens",
+    "gated_matmul",
     "is_available",
-    "packed_matmul",
-    "paged_attention",
+    "packed_matmuls",
     "supports",
     "why_not",
+    "write_and_attend",
 ]

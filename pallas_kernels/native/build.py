@@ -13,8 +13,21 @@ from pathlib import Path
 import jax
 
 HERE = Path(__file__).parent
-TARGETS = ("jpaged_paged_attention", "jpaged_packed_matmul")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-Wno-psabi", "-shared", "-fPIC")
+TARGETS = (
+    "jpaged_paged_attention",
+    "jpaged_packed_matmul",
+    "jpaged_gated_matmul",
+    "jpaged_choose_tokens",
+)
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=c++17",
+    "-Wno-psabi",
+    "-Wno-ignored-attributes",
+    "-shared",
+    "-fPIC",
+)
 SWITCH = "JPAGED_CPU_KERNELS"  # "off" leaves them out
 SECONDS = 120  # a compiler that takes longer is stuck
 

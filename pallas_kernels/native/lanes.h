@@ -51,13 +51,19 @@ struct Bf16 {
     return sum + reinterpret<Floats>(a & high) * reinterpret<Floats>(b & high);
 #endif
   }
+  // rounds to nearest, ties to even
   static inline void put(Bf16* to, Floats x) {
+#ifdef __AVX512BF16__
+    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)x);
+    store(to, rounded);
+#else
     Words bits = reinterpret<Words>(x);
-    const Words even = (bits >> 16) & 1;  // round to nearest, ties to even
+    const Words even = (bits >> 16) & 1;
     Words rounded = (bits + 0x7fffu + even) >> 16;
     const Words is_number = reinterpret<Words>(x == x);
     rounded = (is_number & rounded) | (~is_number & 0x7fc0u);
     store(to, __builtin_convertvector(rounded, Halves));
+#endif
   }
 };
 
@@ -70,27 +76,41 @@ struct F32 {
   static inline void put(F32* to, Floats x) { store(to, x); }
 };
 
+// One word of a row of elements, in every lane.
+template <class E> inline Words word_at(const E* row, int64_t word) {
+  uint32_t out;
+  std::memcpy(&out, reinterpret_cast<const char*>(row) + 4 * word, 4);
+  return spread(out);
+}
+
 // ---- arithmetic on sixteen floats
 
 inline Floats select(Ints mask, Floats yes, Floats no) {
   return reinterpret<Floats>((mask & reinterpret<Ints>(yes)) | (~mask & reinterpret<Ints>(no)));
 }
 inline Floats larger(Floats a, Floats b) { return select(a > b, a, b); }
+inline Floats smaller(Floats a, Floats b) { return select(a < b, a, b); }
 
-inline float largest(Floats x) {
-  float out = x[0];
-  for (int i = 1; i < kLanes; i++) out = x[i] > out ? x[i] : out;
-  return out;
+#define JPAGED_SWAP(x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+
+// One float out of sixteen: the halves meet, then the quarters, ...
+template <class Meet> inline float fold(Floats x, Meet meet) {
+  x = meet(x, JPAGED_SWAP(x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  x = meet(x, JPAGED_SWAP(x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+  x = meet(x, JPAGED_SWAP(x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+  x = meet(x, JPAGED_SWAP(x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14));
+  return x[0];
 }
+inline float largest(Floats x) { return fold(x, larger); }
 inline float total(Floats x) {
-  float out = 0;
-  for (int i = 0; i < kLanes; i++) out += x[i];
-  return out;
+  return fold(x, [](Floats a, Floats b) { return a + b; });
 }
 
-// e^x to about 1e-7: 2^round(x log2 e) times a polynomial in the rest.  0 far below zero.
+// e^x to about 1e-7: 2^round(x log2 e) times a polynomial in the rest.  0 below -87, for -inf too,
+// and no more than e^88.
 inline Floats exponential(Floats x) {
-  x = larger(x, spread(-87.f));
+  const Ints is_seen = x > -87.f;
+  x = smaller(larger(x, spread(-87.f)), spread(88.f));
   const Floats magic = spread(12582912.f);  // 1.5 * 2^23: adding it rounds to an integer
   const Floats turns = (x * 1.44269504f + magic) - magic;
   Floats rest = x - turns * 0.693145751953125f;  // ln 2 in two parts, the first exact
@@ -98,46 +118,10 @@ inline Floats exponential(Floats x) {
   Floats sum = spread(1.f / 720);
   for (float c : {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) sum = sum * rest + c;
   const Ints exponent = __builtin_convertvector(turns, Ints) << 23;
-  return reinterpret<Floats>(reinterpret<Ints>(sum) + exponent);
+  return reinterpret<Floats>(is_seen & (reinterpret<Ints>(sum) + exponent));
 }
-inline Floats hyperbolic_tangent(Floats x) { return 1.f - 2.f / (exponential(2.f * x) + 1.f); }
-
-// ---- rearrangement
-
-#define JPAGED_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-
-// rows[i][j] <-> rows[j][i], by swapping ever smaller quarters
-inline void transpose(Words (&rows)[kLanes]) {
-  for (int half = 8; half; half /= 2)
-    for (int i = 0; i < kLanes; i++) {
-      if (i & half) continue;
-      Words &a = rows[i], &b = rows[i + half];
-      Words top, bottom;
-      if (half == 8) {
-        top = JPAGED_SHUFFLE(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-        bottom = JPAGED_SHUFFLE(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-      } else if (half == 4) {
-        top = JPAGED_SHUFFLE(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-        bottom = JPAGED_SHUFFLE(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-      } else if (half == 2) {
-        top = JPAGED_SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
-        bottom = JPAGED_SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-      } else {
-        top = JPAGED_SHUFFLE(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
-        bottom = JPAGED_SHUFFLE(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
-      }
-      a = top;
-      b = bottom;
-    }
+inline Floats hyperbolic_tangent(Floats x) {
+  return 1.f - 2.f / (exponential(2.f * x) + 1.f);
 }
-
-// Sixteen elements of one row, each beside its neighbour in the next: the words of a product that
-// sums over rows.  A float has its word to itself.
-inline Words pair_rows(const Bf16* even, const Bf16* odd) {
-  const Words low = __builtin_convertvector(load<Halves>(even), Words);
-  const Words high = __builtin_convertvector(load<Halves>(odd), Words);
-  return low | (high << 16);
-}
-inline Words pair_rows(const F32* row, const F32*) { return load<Words>(row); }
 
 }  // namespace jpaged

@@ -1,5 +1,7 @@
 """The packed layout in plain XLA: it defines what the C++ reads."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -36,3 +38,12 @@ def _elements(words: jax.Array, dtype: DTypeLike) -> jax.Array:
     """A last axis with a word's elements, low bits first."""
     out = lax.bitcast_convert_type(words, dtype)
     return out if jnp.dtype(dtype).itemsize == 2 else out[..., None]
+
+
+def gate_up(
+    x: Float[Array, "T I"], gate: Float[Array, "I O"], up: Float[Array, "I O"], activation: str
+) -> Float[Array, "T O"]:
+    """What `gated_matmul` computes, of weights that are not packed."""
+    act = {"silu": jax.nn.silu, "gelu_tanh": partial(jax.nn.gelu, approximate=True)}[activation]
+    wide = partial(jnp.matmul, preferred_element_type=jnp.float32)
+    return (act(wide(x, gate)) * wide(x, up)).astype(x.dtype)

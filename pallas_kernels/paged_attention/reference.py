@@ -58,7 +58,17 @@ def visible(
     return seen if window is None else seen & (k > q - window)
 
 
-def reference(
+def write(
+    new: Float[Array, "T K D"], pages: Float[Array, "P K S D"], table: PageTable
+) -> Float[Array, "P K S D"]:
+    """Puts each token's keys, or values, into its slot."""
+    S = pages.shape[2]
+    # padding writes past the end, and mode="drop" discards it
+    page, offset = table.write_slots // S, table.write_slots % S
+    return pages.at[page, :, offset].set(new.astype(pages.dtype), mode="drop")
+
+
+def attend(
     q: Float[Array, "T H D"],
     k_pages: Float[Array, "P K S D"],
     v_pages: Float[Array, "P K S D"],
@@ -69,7 +79,7 @@ def reference(
     softcap: float | None = None,
     sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "T H D"]:
-    """See `paged_attention`.  Scores, softmax and sums are float32."""
+    """See `write_and_attend`.  Scores, softmax and sums are float32."""
     T, H, D = q.shape
     K, S = k_pages.shape[1:3]
     B = table.lengths.shape[0]

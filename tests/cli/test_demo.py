@@ -23,7 +23,7 @@ def test_the_demo_writes_several_texts_at_once_and_ends_with_its_figures():
 
 
 def test_on_a_terminal_it_draws_the_texts_and_a_cell_for_each_page():
-    engine = LLMEngine("demo", num_pages=20, max_model_len=64, max_num_seqs=2, warmup=False)
+    engine = LLMEngine("demo", num_pages=20, max_model_len=64, max_num_seqs=2, warmup="none")
     engine.add_request("story 1", "Once upon a time")
     console = Console(force_terminal=True, width=100, height=30, record=True)
 

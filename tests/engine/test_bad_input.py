@@ -161,7 +161,7 @@ def test_an_engine_without_a_tokenizer_takes_token_ids_only(tiny_llama, undistur
 
 def test_a_prompt_larger_than_the_cache_is_refused(tiny_llama):
     # a length nobody chose shrinks to what the cache holds, and the door knows
-    engine = an_engine(tiny_llama, num_pages=8, warmup=False)
+    engine = an_engine(tiny_llama, num_pages=8, warmup="none")
     with pytest.raises(RequestRejected, match="40 tokens, this engine holds 32"):
         engine.add_request("a", [5] * 40, greedily())
     assert not engine.has_unfinished_requests()

@@ -26,7 +26,7 @@ def test_closing_frees_every_array(tiny_llama):
 
 
 def test_closing_ends_what_is_in_flight(tiny_llama):
-    engine = an_engine(tiny_llama, warmup=False)
+    engine = an_engine(tiny_llama, warmup="none")
     for number, prompt in enumerate(random_prompts(100, 6)):
         engine.add_request(str(number), prompt, greedily())
     engine.step()
@@ -37,7 +37,7 @@ def test_closing_ends_what_is_in_flight(tiny_llama):
 
 
 def test_a_closed_engine_is_refused_and_may_be_closed_again(tiny_llama):
-    engine = an_engine(tiny_llama, warmup=False)
+    engine = an_engine(tiny_llama, warmup="none")
     engine.close()
     engine.close()
     with pytest.raises(RequestRejected, match="closed"):

@@ -19,7 +19,8 @@ def press_ctrl_c() -> None:
 @pytest.fixture
 def ctrl_c_in_step(engine, monkeypatch):
     """Ctrl-C at the worst moment: the device has taken the cache and not yet given it back."""
-    steps = engine.executor._steps
+    compiled_steps = engine.executor.compiled
+    compiled_steps.wait()
     presses = []
 
     def interrupted(compiled):
@@ -31,8 +32,8 @@ def ctrl_c_in_step(engine, monkeypatch):
 
         return call
 
-    broken = {bucket: interrupted(compiled) for bucket, compiled in steps.items()}
-    monkeypatch.setattr(engine.executor, "_steps", broken)
+    broken = {bucket: interrupted(compiled) for bucket, compiled in compiled_steps.steps.items()}
+    monkeypatch.setattr(compiled_steps, "steps", broken)
     return presses
 
 

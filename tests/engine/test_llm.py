@@ -133,7 +133,7 @@ def test_defaults_come_from_the_generation_config(tiny_llama, tmp_path):
     folder = save_tiny_llama(tmp_path)
     stored = {"temperature": 0.5, "top_k": 7, "top_p": None, "max_new_tokens": 3, "do_sample": True}
     (folder / "generation_config.json").write_text(json.dumps(stored))
-    with a_llm(folder, warmup=False) as llm:
+    with a_llm(folder, warmup="none") as llm:
         assert llm.get_default_sampling_params() == SamplingParams(
             temperature=0.5, top_k=7, max_tokens=3
         )
@@ -167,7 +167,7 @@ def test_the_one_liner_takes_a_folder_or_a_loaded_model(llm, tiny_llama: Path):
 
 
 def test_leaving_the_context_closes_the_engine(tiny_llama):
-    with LLM(str(tiny_llama), warmup=False, num_pages=8) as llm:
+    with LLM(str(tiny_llama), warmup="none", num_pages=8) as llm:
         pass
     with pytest.raises(RequestRejected, match="closed"):
         llm.generate(TEXT)

@@ -30,7 +30,7 @@ def compilations() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def storm_engine(tiny_llama) -> Iterator[LLMEngine]:
-    engine = an_engine(tiny_llama, jit_monitor="error", **TIGHT)
+    engine = an_engine(tiny_llama, jit_monitor="error", warmup="full", **TIGHT)
     yield engine
     engine.close()
 
@@ -95,8 +95,9 @@ def test_no_prompt_length_compiles_anything(storm_engine, compilations, length):
 
 def badly_warmed_up(tiny_llama, **options) -> LLMEngine:
     """An engine whose warm-up missed every step."""
-    engine = an_engine(tiny_llama, warmup=False, **options)
-    engine.executor.is_warm = True
+    engine = an_engine(tiny_llama, warmup="none", **options)
+    engine.executor._is_warm = True
+    engine.executor.compiled.is_complete = True
     return engine
 
 
@@ -110,14 +111,13 @@ def test_a_late_compilation_warns_and_is_counted(tiny_llama):
 
 
 def test_a_late_compilation_is_an_error_where_that_was_asked_for(tiny_llama, llm):
-    engine = an_engine(tiny_llama, jit_monitor="error")
+    engine = an_engine(tiny_llama, jit_monitor="error", warmup="full", async_scheduling=False)
     engine.add_request("a", [5, 6, 7], greedily(4))
     engine.step()
-    steps = dict(engine.executor._steps)
-    engine.executor._steps.clear()
+    engine.executor.compiled.steps.clear()
     with pytest.raises(CompiledAfterWarmup, match="T2·B2"):
         engine.step()
-    engine.executor._steps.update(steps)  # nothing was lost: the same request goes on
+    engine.executor.jit_monitor = "off"  # nothing was lost: the same request goes on
     expected = tokens_of(llm.generate([[5, 6, 7]], greedily(4)))
     assert tokens_of([last(engine)["a"]]) == expected
     engine.close()
@@ -135,11 +135,11 @@ def test_late_compilations_pass_in_silence_where_that_was_asked_for(tiny_llama):
 
 
 def test_without_warm_up_steps_are_compiled_when_first_needed(tiny_llama, llm):
-    engine = an_engine(tiny_llama, warmup=False, jit_monitor="error")
-    assert engine.executor.num_compiled == 0
+    engine = an_engine(tiny_llama, warmup="none", jit_monitor="error")
+    assert not engine.executor.compiled.steps
     engine.add_request("a", [5, 6, 7], greedily(4, logprobs=1, prompt_logprobs=1))
     outputs = last(engine)
     assert tokens_of([outputs["a"]]) == tokens_of(llm.generate([[5, 6, 7]], greedily(4)))
-    assert engine.executor.num_compiled == 2
+    assert len(engine.executor.compiled.steps) == 2
     assert engine.num_late_compilations == 0
     engine.close()

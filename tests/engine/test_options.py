@@ -116,13 +116,13 @@ def test_the_names_of_vllm_are_aliases():
 
 
 def test_a_length_nobody_chose_gives_way_to_the_cache(tiny_llama):
-    engine = an_engine(tiny_llama, num_pages=10, warmup=False)
+    engine = an_engine(tiny_llama, num_pages=10, warmup="none")
     assert engine.sizes.max_model_len == 40
     engine.close()
 
 
 def test_memory_in_bytes_becomes_pages(tiny_llama):
-    engine = an_engine(tiny_llama, num_pages=None, kv_cache_memory_bytes=40_000, warmup=False)
+    engine = an_engine(tiny_llama, num_pages=None, kv_cache_memory_bytes=40_000, warmup="none")
     # 2 layers * (k, v) * 2 heads * 8 wide * 4 bytes * 4 tokens
     assert engine.sizes.num_pages == 40_000 // 1024
     engine.close()

@@ -168,7 +168,7 @@ def test_the_tokenizers_end_token_ends_it_too(tmp_path, prompt):
     folder = save_tiny_llama(tmp_path)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token": "<|end|>"}))
-    engine = an_engine(folder, warmup=False)
+    engine = an_engine(folder, warmup="none")
     for token in (END_OF_TEXT, END_OF_TURN):
         engine.add_request(str(token), prompt, SamplingParams(logit_bias={token: 100}))
     finished = last(engine)

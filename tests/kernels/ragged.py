@@ -14,8 +14,8 @@ class Shape:
 
     T: int = 48
     B: int = 6
-    N: int = 16
-    S: int = 4
+    N: int = 4
+    S: int = 16
     H: int = 4
     K: int = 2
     D: int = 16
@@ -31,20 +31,42 @@ class Ragged:
     queries: list[np.ndarray]  # [new, H, D]
     keys: list[np.ndarray]  # [before + new, K, D]
     values: list[np.ndarray]
-    q: np.ndarray  # [T, H, D], and so on as in `paged_attention`
-    k_pages: np.ndarray
+    q: np.ndarray  # [T, H, D], and so on as in `write_and_attend`
+    k: np.ndarray  # [T, K, D], the step's own tokens
+    v: np.ndarray
+    k_pages: np.ndarray  # before the step: [P, K, S, D]
     v_pages: np.ndarray
     table: PageTable
 
+    def written(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pages as they should be after the step: each token in its slot, nothing else new."""
+        k_pages, v_pages = self.k_pages.copy(), self.v_pages.copy()
+        num_pages, _, page_size, _ = k_pages.shape
+        for token, slot in enumerate(self.table.write_slots.tolist()):
+            if slot < num_pages * page_size:
+                k_pages[slot // page_size, :, slot % page_size] = self.k[token]
+                v_pages[slot // page_size, :, slot % page_size] = self.v[token]
+        return k_pages, v_pages
 
-def make_ragged(shape: Shape, spans: list[tuple[int, int]], seed: int = 0) -> Ragged:
-    """Random contents in random pages; every slot that no sequence has written holds NaN."""
+
+def make_ragged(
+    shape: Shape, spans: list[tuple[int, int]], seed: int = 0, unwritten: float = np.nan
+) -> Ragged:
+    """Random contents in random pages.
+
+    Slots that nobody has written hold NaN, or `unwritten`: those of the step's own tokens too.
+    """
     rng = np.random.default_rng(seed)
     T, B, N, S, H, K, D = shape.T, shape.B, shape.N, shape.S, shape.H, shape.K, shape.D
     assert len(spans) <= B and sum(new for _, new in spans) <= T
 
     def normal(*dims: int) -> np.ndarray:
         return np.array(jnp.asarray(rng.normal(size=dims), shape.dtype))
+
+    def of_step(sequences: list[np.ndarray], num_heads: int) -> np.ndarray:
+        """Each sequence's new tokens one after another, and noise for padding."""
+        new = [rows[before:] for rows, (before, _) in zip(sequences, spans, strict=True)]
+        return np.concatenate([*new, normal(T - sum(map(len, new)), num_heads, D)])
 
     queries = [normal(new, H, D) for _, new in spans]
     keys = [normal(before + new, K, D) for before, new in spans]
@@ -54,17 +76,18 @@ def make_ragged(shape: Shape, spans: list[tuple[int, int]], seed: int = 0) -> Ra
     free = list(rng.permutation(P))
     # rows beyond a sequence's pages name any page, also those of others and of nobody
     pages = rng.integers(0, P, size=(B, N)).astype(np.int32)
-    k_pages = np.full((P, K, S, D), np.nan, keys[0].dtype)
+    k_pages = np.full((P, K, S, D), unwritten, keys[0].dtype)
     v_pages = k_pages.copy()
-    for row, needed in enumerate(num_pages):
+    for row, ((before, _), needed) in enumerate(zip(spans, num_pages, strict=True)):
         pages[row, :needed] = [free.pop() for _ in range(needed)]
-        for position in range(len(keys[row])):
+        for position in range(before):
             page, offset = pages[row, position // S], position % S
             k_pages[page, :, offset] = keys[row][position]
             v_pages[page, :, offset] = values[row][position]
     q = np.concatenate([*queries, normal(T - sum(map(len, queries)), H, D)])
+    k, v = of_step(keys, K), of_step(values, K)
     table = make_table(shape, spans, pages, P)
-    return Ragged(shape, spans, queries, keys, values, q, k_pages, v_pages, table)
+    return Ragged(shape, spans, queries, keys, values, q, k, v, k_pages, v_pages, table)
 
 
 def make_table(
@@ -107,8 +130,9 @@ def attention(
                 scores = seen @ q[i, h].astype(np.float64) * scale
                 if softcap is not None:
                     scores = softcap * np.tanh(scores / softcap)
-                weights = np.exp(scores)
-                total = weights.sum() + (0 if sinks is None else np.exp(sinks[h]))
-                out.append(weights / total @ v[first:last, kv_head].astype(np.float64))
+                others = [] if sinks is None else [float(sinks[h])]
+                weights = np.exp(np.append(scores, others) - max(scores.max(), *others, -np.inf))
+                shares = weights[: len(scores)] / weights.sum()
+                out.append(shares @ v[first:last, kv_head].astype(np.float64))
     written = np.array(out).reshape(-1, shape.H, shape.D)
     return np.concatenate([written, np.zeros((shape.T - len(written), shape.H, shape.D))])

@@ -49,7 +49,7 @@ def jpaged_greedy(folder: Path, prompts: list[list[int]]) -> list[list[int]]:
         num_pages=50,
         max_num_seqs=2,
         max_num_batched_tokens=16,
-        warmup=False,  # of all the steps that could be, two are run
+        warmup="none",  # of all the steps that could be, two are run
         use_tqdm_on_load=False,
     )
     params = SamplingParams(temperature=0, max_tokens=NUM_NEW, ignore_eos=True)

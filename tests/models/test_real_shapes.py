@@ -157,7 +157,7 @@ def parameters_of(hf: dict) -> int:
 
 
 def program_of(model: AbstractModel) -> StepProgram:
-    packer = StepPacker(NUM_PAGES, PAGE_SIZE, model.vocab, max_model_len=1024)
+    packer = StepPacker(NUM_PAGES, PAGE_SIZE, model.vocab, max_model_len=1024, max_num_seqs=8)
     return StepProgram(model.graph, model.params, model.kv_spec, packer, model.dtype, 20)
 
 

@@ -36,7 +36,7 @@ DECODE, MIXED = Bucket(2, 2, 4), Bucket(16, 2, 4)
 def compiled_memory(bucket: Bucket, num_pages: int) -> tuple:
     """What XLA sets aside for a step, and the bytes of the cache."""
     model = read_model(HFConfig(CONFIG))
-    packer = StepPacker(num_pages, PAGE_SIZE, model.vocab, MAX_LEN)
+    packer = StepPacker(num_pages, PAGE_SIZE, model.vocab, MAX_LEN, max_num_seqs=2)
     program = StepProgram(model.graph, model.params, model.kv_spec, packer, model.dtype, 5)
     stats = program.lower(bucket).compile().memory_analysis()
     return stats, num_pages * bytes_per_page(model.kv_spec, PAGE_SIZE, model.dtype)
@@ -76,7 +76,7 @@ def test_a_step_needs_no_more_memory_for_a_larger_cache(bucket: Bucket):
 
 def test_the_planned_bytes_are_those_of_the_cache():
     model = read_model(HFConfig(CONFIG), "bfloat16")
-    packer = StepPacker(SMALL, PAGE_SIZE, model.vocab, MAX_LEN)
+    packer = StepPacker(SMALL, PAGE_SIZE, model.vocab, MAX_LEN, max_num_seqs=2)
     program = StepProgram(model.graph, model.params, model.kv_spec, packer, model.dtype, 5)
 
     leaves = jax.tree.leaves(jax.eval_shape(program.kv_pages))

@@ -16,7 +16,13 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from jpaged.sampling.filters import keep_likely, keep_min_p, keep_top_k, keep_top_p, order_key
+from pallas_kernels.token_choice.filters import (
+    keep_likely,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    order_key,
+)
 
 VOCAB_SIZES = (5, 64, 517)
 EDGE = 1e-6  # float32 sums of probabilities are off by about this much

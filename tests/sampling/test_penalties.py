@@ -18,10 +18,10 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from jpaged.runner.step_input import banned_tokens
-from jpaged.sampling.filters import keep_likely
+from jpaged.runner.sampling_rows import banned_tokens
 from jpaged.sampling.penalties import adjust
 from jpaged.scheduling.request import Sequence
+from pallas_kernels.token_choice.filters import keep_likely
 
 VOCAB = 67  # three words of bits, the last one hardly begun
 adjusted = jax.jit(adjust)
@@ -136,8 +136,9 @@ def test_all_of_it_together_is_hugging_faces_order():
         repetition_penalty=1.4, min_tokens=4, temperature=0.6, top_k=30, top_p=0.9,
     )  # fmt: skip
     inputs = inputs_of([sequence], VOCAB)
-    warm = adjusted(logits, inputs) / inputs.temperature[:, None]
-    result = keep_likely(warm, inputs.top_k, inputs.top_p, inputs.min_p)
+    draw = inputs.draw
+    warm = adjusted(logits, inputs) / draw.temperature[:, None]
+    result = keep_likely(warm, draw.top_k, draw.top_p, draw.min_p)
     expected = hf(
         logits[0],
         sequence.tokens,

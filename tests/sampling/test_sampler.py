@@ -7,9 +7,10 @@ import pytest
 from sampling_rows import a_sequence, inputs_of, random_logits
 from scipy import stats
 
-from jpaged.sampling.inputs import SamplingInputs
-from jpaged.sampling.sampler import choose, draw, greedy, sample, token_logprobs, uniform
+from jpaged.sampling.inputs import DrawInputs
+from jpaged.sampling.sampler import choose, sample, token_logprobs, uniform
 from jpaged.scheduling.request import Sequence
+from pallas_kernels.token_choice import draw, greedy
 
 VOCAB = 517  # four segments of the two-level draw and a bit of a fifth
 NUM_ROWS = 10_000
@@ -18,9 +19,9 @@ drawn = jax.jit(draw)
 uniforms = jax.jit(uniform)
 
 
-def many_rows(vocab: int, position: int, **params) -> SamplingInputs:
+def many_rows(vocab: int, position: int, **params) -> DrawInputs:
     """One row's settings many times, each with a seed of its own."""
-    one = inputs_of([a_sequence([1], **params)], vocab)
+    one = inputs_of([a_sequence([1], **params)], vocab).draw
     rows = jax.tree.map(lambda x: jnp.repeat(x, NUM_ROWS, 0) if x.ndim else x, one)
     seeds = jnp.arange(NUM_ROWS, dtype=jnp.uint32)
     return rows._replace(seed=seeds, position=jnp.full(NUM_ROWS, position))
@@ -128,7 +129,7 @@ def test_rows_of_temperature_zero_are_greedy_beside_rows_that_draw():
     logits = random_logits(4, 4, VOCAB)
     temperatures = [0.0, 1.0, 1e-6, 1.0]
     sequences = [a_sequence([1], temperature=t, top_k=5, seed=1) for t in temperatures]
-    tokens = chosen(logits, inputs_of(sequences, VOCAB))
+    tokens = chosen(logits, inputs_of(sequences, VOCAB).draw)
     for row in (0, 2):
         assert tokens[row] == logits[row].argmax()
     for row in (1, 3):
@@ -140,7 +141,7 @@ def test_broken_rows_give_tokens_of_the_vocabulary(value):
     logits = np.full((3, VOCAB), value, np.float32)
     logits[1, 5:] = 0.0
     sequences = [a_sequence([1], seed=i, top_k=3, top_p=0.9, min_p=0.1) for i in range(3)]
-    inputs = inputs_of(sequences, VOCAB)
+    inputs = inputs_of(sequences, VOCAB).draw
     for tokens in (greedy(jnp.asarray(logits)), chosen(logits, inputs)):
         assert np.all((0 <= tokens) & (tokens < VOCAB))
 
@@ -156,11 +157,11 @@ def test_a_rows_randomness_does_not_depend_on_its_batch():
 
 def test_every_step_and_every_sample_draws_anew():
     steps = [a_sequence([1, 2], [3] * count, seed=7) for count in range(3)]
-    inputs = inputs_of(steps, VOCAB)
+    inputs = inputs_of(steps, VOCAB).draw
     assert inputs.position.tolist() == [2, 3, 4]
     assert len(set(inputs.seed.tolist())) == 1
     samples = [Sequence(steps[0].request, index) for index in range(3)]
-    assert len(set(inputs_of(samples, VOCAB).seed.tolist())) == 3
+    assert len(set(inputs_of(samples, VOCAB).draw.seed.tolist())) == 3
 
 
 def test_uniforms_are_uniform_over_seeds_and_over_positions():

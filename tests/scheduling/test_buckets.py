@@ -77,23 +77,39 @@ def test_no_bucket_has_a_single_row(limits):
     assert min(bucket.num_sequences for bucket in BucketLadder.build(*limits).all) == 2
 
 
-def test_decode_buckets_double_and_end_at_the_limit():
+def test_a_decode_step_wastes_a_third_of_its_rows_at_most_and_a_seventh_on_average():
+    ladder = BucketLadder.build(2048, 128, 64)
+    waste = [1 - num / ladder.fit_shape(num, num, 1).num_tokens for num in range(8, 129)]
+
+    assert max(waste) < 1 / 3
+    assert sum(waste) / len(waste) < 1 / 7
+
+
+def test_a_step_with_long_prompts_wastes_a_third_of_its_tokens_at_most():
+    ladder = BucketLadder.build(2048, 128, 64)
+    waste = [1 - num / ladder.fit_shape(num, 100, 1).num_tokens for num in range(257, 2049)]
+
+    assert max(waste) < 1 / 3
+
+
+def test_a_short_prompt_does_not_score_the_vocabulary_for_every_seat():
     ladder = BucketLadder.build(2048, 100, 64)
 
-    assert [bucket.num_sequences for bucket in ladder.decode] == [2, 4, 8, 16, 32, 64, 100]
+    assert ladder.fit_shape(100, 1, 1).num_sequences == 8
+    assert ladder.fit_shape(100, 9, 1).num_sequences == 100
+    assert ladder.fit_shape(1000, 1, 1).num_sequences == 100
 
 
-def test_mixed_buckets_grow_fourfold_with_few_or_all_rows():
-    ladder = BucketLadder.build(2048, 100, 64)
+def test_a_plan_can_be_read():
+    ladder = BucketLadder.build(64, 4, 8)
 
-    few = [bucket.num_tokens for bucket in ladder.mixed if bucket.num_sequences == 8]
-    all_rows = [bucket.num_tokens for bucket in ladder.mixed if bucket.num_sequences == 100]
+    assert ladder.describe(num_now=2) == (
+        "6 step shapes, 2 compiled before the first request: "
+        "decode T2·B2·N8 T4·B4·N8; mixed T16·B4·N8 T64·B4·N8"
+    ).replace("6 step", f"{len(ladder.all)} step")
 
-    assert few == [16, 64, 256, 1024, 2048]
-    assert sorted(set(all_rows)) == [101, 256, 1024, 2048]
 
-
-@pytest.mark.parametrize(("limits", "most"), [((2048, 128, 64), 18), ((8192, 256, 2048), 40)])
+@pytest.mark.parametrize(("limits", "most"), [((2048, 128, 64), 21), ((8192, 256, 2048), 52)])
 def test_a_server_starts_with_few_compilations(limits, most):
     buckets = BucketLadder.build(*limits).all
 

@@ -1,6 +1,6 @@
 """The prefix cache: what it finds, what it forgets, and what it leaves to compute."""
 
-from filler import FILLER, a_request, a_scheduler, add, run, step
+from filler import FILLER, Wishes, a_request, a_scheduler, add, counts, names, run, schedule, step
 
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.prefix import PrefixCache, extend_keys
@@ -195,15 +195,48 @@ def test_without_prefix_caching_nothing_is_kept():
     assert step(scheduler).items == ((again, 13),)
 
 
-def test_pages_of_an_unfinished_step_are_not_found():
+def test_requests_that_arrive_together_compute_their_prefix_once():
+    scheduler = a_scheduler()
+    first = add(scheduler, "a", (*SYSTEM, 1))
+    others = [add(scheduler, name, (*SYSTEM, 2, 3)) for name in "bc"]
+
+    batch = step(scheduler)
+
+    assert counts(batch) == {"a": 13, "b": 2, "c": 2}
+    assert all(other.pages[:3] == first.pages[:3] for other in others)
+    assert [other.num_cached for other in others] == [12, 12]
+
+
+def test_samples_of_one_request_compute_its_prompt_once():
+    scheduler = a_scheduler()
+    scheduler.add(a_request("a", (*SYSTEM, 1), n=3))
+
+    assert [count for _, count in step(scheduler).items] == [13, 1, 1]
+
+
+def test_a_prompt_goes_on_where_another_has_come_meanwhile():
+    scheduler = a_scheduler(policy=Wishes(("b", 4), ("a", 12)), max_num_batched_tokens=100)
+    add(scheduler, "a", (*SYSTEM, 1))
+    add(scheduler, "b", (*SYSTEM, 2))
+
+    first, second = step(scheduler), step(scheduler)
+
+    assert counts(first) == {"b": 4, "a": 9}  # its first page is the one b writes
+    assert counts(second) == {"b": 1, "a": 1}  # and b finds the two that a has written
+
+
+def test_a_batch_that_never_ran_is_taken_back_with_what_it_promised():
     scheduler = a_scheduler()
     add(scheduler, "a", SYSTEM)
-    scheduler.schedule(0.0)  # reserved, but not yet written
-
     add(scheduler, "b", (*SYSTEM, 1))
-    scheduler.schedule(0.0)
+    batch = schedule(scheduler)
 
-    assert scheduler.running[1].num_computed == 0
+    scheduler.cancel(batch)
+
+    assert names(scheduler.waiting) == "ab" and not scheduler.running
+    assert scheduler.pool.num_free == scheduler.pool.num_pages
+    assert scheduler.pool.num_idle == 0  # nobody finds pages that were never written
+    assert counts(step(scheduler)) == {"a": 12, "b": 1}
 
 
 def test_hits_are_counted_in_tokens():

@@ -22,6 +22,8 @@ from toy_device import (
 
 from jpaged.policies import Fcfs, PrefillFirst, Priority, Sarathi, ShortestFirst
 from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Request, Sequence
@@ -156,15 +158,20 @@ class Play:
 
     def run(self) -> Counter:
         """Plays to the end.  Every step the eldest moves on, which bounds their number."""
-        most = sum(r.params.n * (len(r.prompt) + r.max_tokens) for r in self.requests)
+        most = self.most_steps()
         to_come = list(self.requests)
         while to_come or self.scheduler.has_unfinished:
             if to_come and (self.rng.random() < 0.4 or not self.scheduler.has_unfinished):
                 self.sequences += self.scheduler.add(to_come.pop())
             self.step()
             assert self.seen["steps"] - self.seen["dropped"] <= most, "no end in sight"
+            most += self.seen["cancelled"] * 100  # its sequences begin anew
+            self.seen["cancelled"] = 0
         self.check_end()
         return self.seen
+
+    def most_steps(self) -> int:
+        return sum(r.params.n * (len(r.prompt) + r.max_tokens) for r in self.requests)
 
     def step(self) -> None:
         rng, scheduler = self.rng, self.scheduler
@@ -174,11 +181,7 @@ class Play:
         batch = scheduler.schedule(float(self.seen["steps"]))
         if batch is None:
             return
-        check_batch(scheduler, batch, running_before)
-        check_writes(scheduler, batch)
-        self.check_state()
-        output = self.device.run(batch)
-        self.seen += Counter(steps=1, preempted=len(batch.preempted))
+        output = self.run_batch(batch, running_before)
         if rng.random() < 0.02:
             self.seen["dropped"] += 1  # an interruption: nobody heard what the step answered
             return
@@ -186,13 +189,22 @@ class Play:
         scheduler.update(batch, output, float(self.seen["steps"]))
         self.check_state()
 
+    def run_batch(self, batch: ScheduledBatch, running_before: tuple[Sequence, ...]) -> StepOutput:
+        check_batch(self.scheduler, batch, running_before, next(iter(running_before), None))
+        check_writes(self.scheduler, batch)
+        self.check_state(has_run=False)
+        self.seen += Counter(steps=1, preempted=len(batch.preempted))
+        return self.device.run(batch)
+
     def maybe_abort(self) -> None:
         if self.rng.random() < 0.01:
             self.seen["aborted"] += len(self.scheduler.abort(str(self.rng.randrange(24))))
 
-    def check_state(self) -> None:
+    def check_state(self, has_run: bool = True) -> None:
         check_pages(self.scheduler)
         check_queues(self.scheduler)
+        if not has_run:  # what one sequence writes in a step, others may count on already
+            return
         for sequence in self.scheduler.running:
             self.device.check_reads(sequence)
 
@@ -206,14 +218,69 @@ class Play:
             self.seen["cached"] += sequence.num_cached
 
 
+class Slip(Exception):
+    """Something outside the scheduler went wrong."""
+
+
+class PlayAhead(Play):
+    """The same, one step ahead: a batch is scheduled before the one before it has answered."""
+
+    def __init__(self, seed: int, make_policy):
+        super().__init__(seed, make_policy)
+        self.loop = ServingLoop(self.scheduler, self, lambda: 0.0, ahead=1)
+        self.before: tuple[Sequence, ...] = ()
+        self.eldest: Sequence | None = None
+        schedule = self.scheduler.schedule
+
+        def remembering(now: float) -> ScheduledBatch | None:
+            self.before = tuple(s for s in self.scheduler.running)
+            self.eldest = next((s for s in self.before if s.num_pending), None)
+            return schedule(now)
+
+        self.scheduler.schedule = remembering
+
+    def step(self) -> None:
+        self.scheduler.policy = self.policy
+        self.maybe_abort()
+        try:
+            self.loop.step()
+        except Slip:
+            self.seen["dropped"] += 1
+        self.check_state()
+
+    def most_steps(self) -> int:
+        """Whoever stops computes a token too many."""
+        return super().most_steps() + sum(request.params.n for request in self.requests)
+
+    def submit(self, batch: ScheduledBatch) -> StepOutput:
+        """The toy device runs at once; what it said is heard a step later."""
+        if self.rng.random() < 0.02:
+            self.seen["cancelled"] += 1
+            raise Slip("before the device got it")
+        check_batch(self.scheduler, batch, self.before, self.eldest)
+        check_writes(self.scheduler, batch)
+        self.seen += Counter(steps=1, preempted=len(batch.preempted))
+        return self.device.run(batch)
+
+    def collect(self, handle: StepOutput) -> StepOutput:
+        if self.rng.random() < 0.02:
+            raise Slip("while somebody waited")
+        self.maybe_abort()
+        return handle
+
+    def bucket(self, batch: ScheduledBatch) -> None:
+        return None
+
+
 @pytest.mark.filterwarnings("ignore::jpaged.errors.PolicyWarning")
+@pytest.mark.parametrize("play", [Play, PlayAhead])
 @pytest.mark.parametrize("make_policy", POLICIES.values(), ids=POLICIES)
-def test_requests_are_served_rightly_whatever_the_policy(make_policy):
+def test_requests_are_served_rightly_whatever_the_policy(make_policy, play):
     seen = Counter()
     for seed in count():
         if seen["steps"] >= STEPS_PER_POLICY:
             break
-        seen += Play(seed, make_policy).run()
+        seen += play(seed, make_policy).run()
 
     print(f"{seed} scenarios: {dict(seen)}")
     tried = {"dropped", "cached", "aborted", "preempted"}

@@ -5,7 +5,7 @@ from filler import EOS, FILLER, a_scheduler, add, run, schedule
 
 from jpaged.scheduling.batch import StepOutput
 from jpaged.scheduling.request import Sequence
-from jpaged.scheduling.stopping import must_go_on, stop_ids
+from jpaged.scheduling.stopping import must_go_on
 
 STOP = 50
 
@@ -102,5 +102,5 @@ def test_stop_tokens_are_masked_until_there_are_min_tokens():
 def test_a_sequence_knows_every_token_it_would_stop_at():
     scheduler = a_scheduler()
 
-    assert stop_ids(add(scheduler, "a", stop_token_ids=[STOP])) == {EOS, STOP}
-    assert stop_ids(add(scheduler, "b", stop_token_ids=[STOP], ignore_eos=True)) == {STOP}
+    assert add(scheduler, "a", stop_token_ids=[STOP]).stop_ids == {EOS, STOP}
+    assert add(scheduler, "b", stop_token_ids=[STOP], ignore_eos=True).stop_ids == {STOP}

@@ -38,20 +38,24 @@ class ToyDevice:
     def __init__(self, page_size: int):
         self.page_size = page_size
         self.slots: dict[int, tuple[int, int, int]] = {}
+        self.answers: dict[Sequence, int] = {}  # the latest, which the host may not know yet
 
     def slot(self, sequence: Sequence, position: int) -> int:
         page, offset = divmod(position, self.page_size)
         return sequence.pages[page] * self.page_size + offset
 
     def run(self, batch: ScheduledBatch) -> StepOutput:
-        tokens = [self._run_one(sequence, count) % VOCAB for sequence, count in batch.items]
+        states = [self._run_one(sequence, count) for sequence, count in batch.items]
+        tokens = [state % VOCAB for state in states]
+        self.answers |= {s: token for (s, _), token in zip(batch.items, tokens, strict=True)}
         return StepOutput(tuple(tokens), {}, {})
 
     def _run_one(self, sequence: Sequence, count: int) -> int:
         first = sequence.num_computed
         state = self.slots[self.slot(sequence, first - 1)][2] if first else ROOT
         for position in range(first, first + count):
-            token = sequence.tokens[position]
+            is_known = position < len(sequence.tokens)
+            token = sequence.tokens[position] if is_known else self.answers[sequence]
             state = digest(state, token)
             self.slots[self.slot(sequence, position)] = (token, position, state)
         return state
@@ -60,6 +64,7 @@ class ToyDevice:
         """All that is taken for computed reads back as this sequence's tokens, in order."""
         state = ROOT
         for position, token in enumerate(sequence.tokens[: sequence.num_computed]):
+            # what is computed of tokens nobody knows yet shows when they are known
             state = digest(state, token)
             read = self.slots.get(self.slot(sequence, position))
             assert read == (token, position, state), f"{sequence} reads {read} at {position}"
@@ -90,7 +95,10 @@ def check_queues(scheduler: Scheduler) -> None:
 
 
 def check_batch(
-    scheduler: Scheduler, batch: ScheduledBatch, running_before: tuple[Sequence, ...]
+    scheduler: Scheduler,
+    batch: ScheduledBatch,
+    running_before: tuple[Sequence, ...],
+    eldest: Sequence | None,
 ) -> None:
     """Budget, chunking, the scheduler's two rules, and a place for every token."""
     sequences = [sequence for sequence, _ in batch.items]
@@ -102,17 +110,27 @@ def check_batch(
         assert scheduler.enable_chunked_prefill or count == sequence.num_pending
         room = len(sequence.pages) * scheduler.pool.page_size
         assert sequence.num_computed + count <= room, "a token without a slot"
-    if running_before:
-        assert sequences and running_before[0] in sequences, "the eldest got nothing"
+    assert eldest is None or eldest in sequences, "the eldest got nothing"
     if batch.preempted:
         assert set(scheduler.running) <= set(running_before), "admitted while evicting"
 
 
 def check_writes(scheduler: Scheduler, batch: ScheduledBatch) -> None:
-    """Nobody else reads or writes a page that is written in this step."""
-    holders = Counter(page for sequence in scheduler.running for page in sequence.pages)
+    """Nobody else writes a page that is written in this step.  Who reads it stands behind its
+    writer, and reads only what the step fills."""
     size = scheduler.pool.page_size
+    written: dict[int, int] = {}  # page: slots filled after this step
     for sequence, count in batch.items:
-        first, last = sequence.num_computed, sequence.num_computed + count - 1
-        for page in sequence.pages[first // size : last // size + 1]:
-            assert holders[page] == 1, f"page {page} is shared and written"
+        first, end = sequence.num_computed, sequence.num_computed + count
+        for place in range(first // size):
+            filled = written.get(sequence.pages[place], size)
+            assert filled == size, f"{sequence} reads a page that is not full"
+        for place in range(first // size, (end - 1) // size + 1):
+            page = sequence.pages[place]
+            assert page not in written, f"page {page} is written twice"
+            written[page] = min(size, end - place * size)
+    grants = dict(batch.items)
+    for sequence in scheduler.running:
+        if sequence not in grants:
+            first = sequence.num_computed // size
+            assert not written.keys() & set(sequence.pages[first:])

@@ -57,7 +57,7 @@ def greedy(folder: Path) -> list[int]:
         num_pages=8,
         max_num_seqs=2,
         max_num_batched_tokens=16,
-        warmup=False,
+        warmup="none",
         use_tqdm_on_load=False,
     )
     params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)

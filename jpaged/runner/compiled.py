@@ -1,0 +1,114 @@
+"""The compiled steps of an engine, and the order in which they come to be.
+
+    warmup     before the first request          afterwards
+    full       everything                        nothing
+    minimal    the largest of each kind          the others, in the background
+    none       nothing                           each when it is first needed
+
+While a step of the right size is missing, a larger one that is there serves.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+
+from jpaged.runner.program import StepProgram
+from jpaged.scheduling.buckets import Bucket, BucketLadder
+
+COMPILERS = 2  # threads; tracing holds the interpreter's lock, compiling does not
+Progress = Callable[[Bucket], object]
+logger = logging.getLogger("jpaged")
+
+
+class CompiledSteps:
+    """`step` for every bucket, `resample` for every number of rows, and `score`."""
+
+    def __init__(self, program: StepProgram, buckets: BucketLadder):
+        self.program, self.buckets = program, buckets
+        self.steps: dict[Bucket, jax.stages.Compiled] = {}
+        self.resamples: dict[int, jax.stages.Compiled] = {}
+        self.score: jax.stages.Compiled | None = None
+        self.is_complete = False
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def num_rows(self) -> list[int]:
+        """The numbers of rows that steps have."""
+        return sorted({bucket.num_sequences for bucket in self.buckets.all})
+
+    def plan(self, warmup: str) -> tuple[Bucket, ...]:
+        """The buckets compiled before the first request."""
+        essential = (self.buckets.decode[-1], self.buckets.mixed[-1])
+        return {"none": (), "minimal": essential, "full": self.buckets.all}[warmup]
+
+    def warm_up(self, warmup: str, on_compiled: Progress = lambda bucket: None) -> None:
+        """Compiles what `plan` says (or reads it from the persistent cache)."""
+        with ThreadPoolExecutor(COMPILERS) as pool:
+            lowered = ((bucket, self.program.lower(bucket)) for bucket in self.plan(warmup))
+            running = [(bucket, pool.submit(each.compile)) for bucket, each in lowered]
+            for bucket, compiled in running:
+                self.steps[bucket] = compiled.result()
+                on_compiled(bucket)
+        if warmup == "full":
+            self._compile_rest()
+        if warmup == "minimal":
+            self._thread = threading.Thread(target=self._compile_rest, name="jpaged-compiler")
+            self._thread.start()
+
+    def _compile_rest(self) -> None:
+        # rarely used and quick to replace: the buckets come first
+        work = [lambda b=bucket: self.step(b) for bucket in self.buckets.all]
+        work += [self.scorer, *(lambda n=rows: self.resample(n) for rows in self.num_rows)]
+        try:
+            for compile_one in work:
+                # the main thread ends first, and the interpreter waits for this one
+                if self._stop.is_set() or not threading.main_thread().is_alive():
+                    return
+                compile_one()
+            self.is_complete = True
+        except jax.errors.JaxRuntimeError as error:
+            logger.warning("a step could not be compiled, larger ones serve: %s", error)
+
+    def wait(self) -> None:
+        """Until everything is compiled."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def holding(self, bucket: Bucket) -> Bucket:
+        """The bucket itself if it is compiled, else the smallest compiled one that holds it."""
+        if bucket in self.steps:
+            return bucket
+        kind = self.buckets.decode if bucket.is_decode else self.buckets.mixed
+        larger = [
+            b
+            for b in kind
+            if b in self.steps and all(x >= y for x, y in zip(b, bucket, strict=True))
+        ]
+        return min(larger, default=bucket)
+
+    def step(self, bucket: Bucket) -> jax.stages.Compiled:
+        if bucket not in self.steps:
+            self.steps[bucket] = self.program.lower(bucket).compile()
+        return self.steps[bucket]
+
+    def resample(self, num_rows: int) -> jax.stages.Compiled:
+        if num_rows not in self.resamples:
+            self.resamples[num_rows] = self.program.lower_resample(num_rows).compile()
+        return self.resamples[num_rows]
+
+    def scorer(self) -> jax.stages.Compiled:
+        if self.score is None:
+            self.score = self.program.lower_score().compile()
+        return self.score
+
+    def close(self) -> None:
+        """Stops the compiler and lets everything go."""
+        self._stop.set()
+        self.wait()
+        self.steps.clear()
+        self.resamples.clear()
+        self.score = None
