@@ -28,6 +28,7 @@ def jpaged_engine(model):
         dtype="bfloat16",
         max_model_len=MODEL_LENGTH,
         kv_cache_memory_bytes=2 << 30,
+        warmup="full",
     )
     return _like_vllm(llm, jpaged.SamplingParams)
 

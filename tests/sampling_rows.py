@@ -41,7 +41,7 @@ def inputs_of(sequences: list[Sequence], vocab: int) -> SamplingInputs:
     packer = StepPacker(64, 4, vocab, MAX_MODEL_LEN, max_num_seqs=len(sequences))
     batch = ScheduledBatch(tuple((sequence, sequence.num_pending) for sequence in sequences))
     bucket = Bucket(batch.num_tokens, batch.num_sequences, MAX_MODEL_LEN // 4)
-    inputs, sampling = packer.pack(batch, bucket)
+    inputs, sampling, _ = packer.pack(batch, bucket)
     if sampling is None:  # then drawing is all there is to do
         sampling = packer.sampling.blank(batch.num_sequences)._replace(draw=inputs.draw)
     return jax.tree.map(jnp.asarray, sampling)

@@ -10,6 +10,7 @@ from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.progress import progress
 from jpaged.errors import RequestRejected
+from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
 from jpaged.weights.folder import read_json
 
@@ -134,6 +135,10 @@ class LLM:
                 if stored.get(theirs) is not None
             }
         )
+
+    def memory_report(self) -> MemoryReport:
+        """What weights, cache and steps take, and what is free.  `print` it for a table."""
+        return self.llm_engine.memory_report()
 
     def close(self) -> None:
         """Frees the weights and the cache."""

@@ -17,6 +17,7 @@ from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.request_state import RequestState, SequenceState
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
+from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import StepRecord
@@ -191,6 +192,10 @@ class LLMEngine:
     def num_late_compilations(self) -> int:
         """How often something was compiled after warm-up; 0, or a bug."""
         return self.executor.late.count
+
+    def memory_report(self) -> MemoryReport:
+        """What weights, cache and steps take, and what is free.  `print` it for a table."""
+        return self.executor.memory_report()
 
     def close(self) -> None:
         """Aborts what is in flight and frees the weights, the cache and the compiled steps."""

@@ -8,10 +8,15 @@ from typing import Any
 from jinja2 import TemplateError
 
 from jpaged.errors import RequestRejected, UnsupportedModel
+from jpaged.weights.folder import read_json
 
 # transformers would warn that PyTorch is missing, which is as it should be
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-from transformers import AutoTokenizer  # noqa: E402
+import transformers  # noqa: E402
+
+# classes that take a tokenizer.json as it stands: loading one by name spares what AutoTokenizer
+# does to find it, which imports PyTorch where that is installed (four seconds)
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 CONTEXT = 8  # prompt tokens a stream is primed with, so that its first word keeps its space
 BROKEN = "\ufffd"  # what a decoder writes for bytes that are no character
@@ -28,7 +33,7 @@ class Tokenizer:
     def load(cls, folder: str | Path) -> "Tokenizer":
         """Raises `UnsupportedModel` where there is none, or only a slow one."""
         try:
-            hf = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+            hf = _class_for(folder).from_pretrained(str(folder), trust_remote_code=False)
         except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
             raise UnsupportedModel(
                 f"no tokenizer could be loaded from {folder} ({str(error).splitlines()[0]}); "
@@ -73,6 +78,11 @@ class Tokenizer:
         """The token sequences that write a word at the start of a text and within one."""
         texts = (word, " " + word.lstrip())
         return {tuple(self.encode(text, add_special_tokens=False)) for text in texts}
+
+
+def _class_for(folder: str | Path) -> Any:
+    name = read_json(Path(folder), "tokenizer_config.json").get("tokenizer_class")
+    return transformers.PreTrainedTokenizerFast if name in GENERIC else transformers.AutoTokenizer
 
 
 def _is_message(message: object) -> bool:

@@ -105,6 +105,17 @@ class CompiledSteps:
             self.score = self.program.lower_score().compile()
         return self.score
 
+    def temporary_bytes(self) -> int:
+        """The most memory that a compiled step sets aside, for its answer too."""
+        most = 0
+        for step in list(self.steps.values()):
+            stats = step.memory_analysis()
+            if stats is not None:  # not every platform tells
+                # the cache is an output too, but lies where it did
+                fresh = stats.output_size_in_bytes - stats.alias_size_in_bytes
+                most = max(most, stats.temp_size_in_bytes + fresh)
+        return most
+
     def close(self) -> None:
         """Stops the compiler and lets everything go."""
         self._stop.set()

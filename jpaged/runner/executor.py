@@ -10,18 +10,19 @@ import numpy as np
 from jpaged.runner.compile_monitor import Watch, report_late, watching
 from jpaged.runner.compiled import CompiledSteps, Progress
 from jpaged.runner.interrupts import uninterrupted
+from jpaged.runner.memory import MemoryReport, free_bytes
 from jpaged.runner.program import SCORED_ROWS, StepProgram
 from jpaged.sampling.sampler import Logprobs
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput, TokenLogprobs
 from jpaged.scheduling.buckets import Bucket, BucketLadder
-from jpaged.weights.functional import Params
+from jpaged.weights.functional import Params, num_bytes
 
 
 class Handle(NamedTuple):
     """A step under way.  Its arrays are still on the device."""
 
     batch: ScheduledBatch
-    starts: tuple[int, ...]  # each sequence's tokens before it
+    starts: list[int]  # each sequence's tokens before it, where prompts are scored
     tokens: jax.Array
     logprobs: Logprobs | None
     hidden: jax.Array
@@ -57,7 +58,7 @@ class DeviceExecutor:
         bucket = self.bucket(batch)
         self._expect(f"bucket {bucket}", bucket in self.compiled.steps)
         step = self.compiled.step(bucket)
-        inputs, sampling = self.program.packer.pack(batch, bucket)
+        inputs, sampling, scores_prompt = self.program.packer.pack(batch, bucket)
         before = self.late.count
         logprobs = None
         with watching(self.late), uninterrupted():
@@ -71,7 +72,7 @@ class DeviceExecutor:
             self._expect(f"sampling for {rows} rows", rows in self.compiled.resamples)
             resample = self.compiled.resample(rows)
             self._tokens, logprobs = resample(answer.logits, answer.tokens, sampling)
-        starts = tuple([sequence.num_computed for sequence, _ in batch.items])
+        starts = [sequence.num_computed for sequence, _ in batch.items] if scores_prompt else []
         return Handle(batch, starts, self._tokens, logprobs, answer.hidden)
 
     def _expect(self, what: str, is_there: bool) -> None:
@@ -82,21 +83,19 @@ class DeviceExecutor:
 
     def collect(self, handle: Handle) -> StepOutput:
         """Waits for a step and brings its tokens to the host."""
-        batch = handle.batch
-        tokens = np.asarray(handle.tokens)[: batch.num_sequences].tolist()
-        params = [sequence.request.params for sequence, _ in batch.items]
-        entries = {}
-        wants_logprobs = [row for row, each in enumerate(params) if each.logprobs is not None]
-        if wants_logprobs:
-            on_host = jax.tree.map(np.asarray, handle.logprobs)
-            entries = {
-                row: _entry(on_host, row, tokens[row], params[row].logprobs or 0)
-                for row in wants_logprobs
-            }
-        wants_prompt = any(each.prompt_logprobs is not None for each in params)
-        return StepOutput(
-            tuple(tokens), entries, self._prompt_logprobs(handle) if wants_prompt else {}
-        )
+        tokens = np.asarray(handle.tokens)[: handle.batch.num_sequences].tolist()
+        entries = {} if handle.logprobs is None else self._logprobs(handle, tokens)
+        scored = self._prompt_logprobs(handle) if handle.starts else {}
+        return StepOutput(tuple(tokens), entries, scored)
+
+    def _logprobs(self, handle: Handle, tokens: list[int]) -> dict[int, TokenLogprobs]:
+        on_host = jax.tree.map(np.asarray, handle.logprobs)
+        asked = [sequence.request.params.logprobs for sequence, _ in handle.batch.items]
+        return {
+            row: _entry(on_host, row, tokens[row], most)
+            for row, most in enumerate(asked)
+            if most is not None
+        }
 
     def _prompt_logprobs(self, handle: Handle) -> dict[int, tuple[int, tuple[TokenLogprobs, ...]]]:
         """Scores the prompt positions of the requests that asked, in the pieces just computed."""
@@ -123,6 +122,19 @@ class DeviceExecutor:
             rows[: len(piece)] = hidden[first : first + SCORED_ROWS]
             found = jax.tree.map(np.asarray, score(self.params, rows, tokens))
             yield from (_entry(found, row, token, most) for row, token in enumerate(piece))
+
+    def memory_report(self) -> MemoryReport:
+        packer, kv_bytes = self.program.packer, num_bytes(self.kv_pages)
+        return MemoryReport(
+            weights=num_bytes(self.params),
+            kv_pages=kv_bytes,
+            num_pages=packer.num_pages,
+            page=kv_bytes // packer.num_pages,
+            temporary=self.compiled.temporary_bytes(),
+            num_steps=len(self.compiled.steps),
+            num_step_shapes=len(self.buckets.all),
+            free=free_bytes(),
+        )
 
     def close(self) -> None:
         """Frees the parameters, the cache and the compiled steps.  The executor is of no more

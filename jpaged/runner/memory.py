@@ -1,6 +1,7 @@
 """How many pages fit."""
 
 import os
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -49,5 +50,50 @@ def _room(utilization: float, weight_bytes: int) -> int:
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] * utilization - stats["bytes_in_use"]) - weight_bytes
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(min((free - weight_bytes) * CPU_SHARE, CPU_MOST))
+    return int(min((_free_host_bytes() - weight_bytes) * CPU_SHARE, CPU_MOST))
+
+
+def free_bytes() -> int:
+    """On the device that holds the cache."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats["bytes_in_use"])
+    return _free_host_bytes()
+
+
+def _free_host_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """Where an engine's memory is, in bytes.
+
+    temporary: the most that any compiled step sets aside while it runs, its answer included;
+    `num_steps` of all `num_step_shapes` are compiled so far.
+    """
+
+    weights: int
+    kv_pages: int
+    num_pages: int
+    page: int
+    temporary: int
+    num_steps: int
+    num_step_shapes: int
+    free: int
+
+    def __str__(self) -> str:
+        rows = (
+            ("weights", self.weights, ""),
+            ("KV pages", self.kv_pages, f"{self.num_pages} of {self.page:,} bytes"),
+            (
+                "largest step",
+                self.temporary,
+                f"{self.num_steps} of {self.num_step_shapes} step shapes compiled",
+            ),
+            ("free", self.free, ""),
+        )
+        lines = [
+            f"{name:12} {size / 2**20:10,.1f} MiB   {note}".rstrip() for name, size, note in rows
+        ]
+        return "\n".join(lines)

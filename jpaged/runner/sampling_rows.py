@@ -30,7 +30,7 @@ OTHER_COLUMNS = {
     "frequency_penalty": (np.float32, 0),
     "num_prompt": (np.int32, 0),
 }
-USES = ("randomness", "penalties", "biases", "bans", "logprobs")
+USES = ("randomness", "penalties", "biases", "bans", "logprobs")  # columns of `_uses`
 
 
 class SamplingRows:
@@ -41,6 +41,7 @@ class SamplingRows:
         self._draw = _empty_columns(DRAW_COLUMNS, num_seats + 1)
         self._other = _empty_columns(OTHER_COLUMNS, num_seats + 1)
         self._uses = np.zeros((num_seats + 1, len(USES)), bool)
+        self._scores_prompt = np.zeros(num_seats + 1, bool)
         self._blanks: dict[tuple[str, int], np.ndarray] = {}
         self._greedy: dict[int, DrawInputs] = {}
 
@@ -54,6 +55,7 @@ class SamplingRows:
         self._other["num_prompt"][seat] = sequence.num_prompt
         for name in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
             self._other[name][seat] = getattr(params, name)
+        self._scores_prompt[seat] = params.prompt_logprobs is not None
         self._uses[seat] = (
             not params.is_greedy,
             params.has_penalty,
@@ -69,10 +71,16 @@ class SamplingRows:
 
         The second is None where no sequence asks for more than drawing a token.
         """
-        uses = dict(zip(USES, self._uses[seats].any(axis=0).tolist(), strict=True))
-        draw = self._draw_inputs(seats, rows) if any(uses.values()) else self.greedy(len(seats))
-        uses.pop("randomness")
-        return draw, self._inputs(draw, seats, rows, uses) if any(uses.values()) else None
+        used = self._uses[seats].any(axis=0).tolist()
+        if not any(used):
+            return self.greedy(len(seats)), None
+        draw = self._draw_inputs(seats, rows)
+        uses = dict(zip(USES[1:], used[1:], strict=True))
+        return draw, self._inputs(draw, seats, rows, uses) if any(used[1:]) else None
+
+    def scores_prompt(self, seats: np.ndarray) -> bool:
+        """Whether any sequence there wants log-probabilities of its prompt."""
+        return bool(self._scores_prompt[seats].any())
 
     def _draw_inputs(self, seats: np.ndarray, rows: Sequence[Stream]) -> DrawInputs:
         position = np.zeros(len(seats), np.int32)

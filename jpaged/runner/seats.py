@@ -11,7 +11,7 @@ import numpy as np
 from jpaged.scheduling.request import Sequence, Status
 
 
-@dataclass
+@dataclass(slots=True)
 class Seat:
     index: int
     pages: list[int]  # the sequence's own list, to see whether it became another one
@@ -30,19 +30,27 @@ class Seats:
         self._seats: dict[Sequence, Seat] = {}
         self._free = list(range(num_seats))
 
-    def of(self, sequence: Sequence) -> tuple[int, bool]:
-        """(a sequence's seat, whether it is new), with its page table up to date."""
-        seat = self._seats.get(sequence)
-        is_new = seat is None
-        if seat is None:
-            seat = self._seats[sequence] = Seat(self._take_free(), sequence.pages)
-        pages = sequence.pages
+    def of(self, sequences: list[Sequence]) -> tuple[list[int], list[Sequence]]:
+        """Their seats, with page tables up to date, and those who have just sat down."""
+        known, indices, new = self._seats, [], []
+        for sequence in sequences:
+            seat, pages = known.get(sequence), sequence.pages
+            if seat is None:
+                seat = known[sequence] = Seat(self._take_free(), pages)
+                new.append(sequence)
+            if seat.num_copied != len(pages) or seat.pages is not pages:
+                self._copy_pages(seat, pages)
+            indices.append(seat.index)
+        return indices, new
+
+    def _copy_pages(self, seat: Seat, pages: list[int]) -> None:
         if seat.pages is not pages:
             seat.pages, seat.num_copied = pages, 0
-        if len(pages) != seat.num_copied:
-            self.tables[seat.index, seat.num_copied : len(pages)] = pages[seat.num_copied :]
-            seat.num_copied = len(pages)
-        return seat.index, is_new
+        self.tables[seat.index, seat.num_copied : len(pages)] = pages[seat.num_copied :]
+        seat.num_copied = len(pages)
+
+    def index(self, sequence: Sequence) -> int:
+        return self._seats[sequence].index
 
     def _take_free(self) -> int:
         if not self._free:

@@ -4,6 +4,7 @@
 # pyright: reportArgumentType=false, reportReturnType=false
 
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,17 @@ from jpaged.sampling.inputs import SamplingInputs
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.request import Sequence
+
+
+class Packed(NamedTuple):
+    """A step's input, and what it takes to choose its tokens again, where that is needed.
+
+    scores_prompt: whether any sequence wants log-probabilities of its prompt.
+    """
+
+    inputs: StepInput
+    sampling: SamplingInputs | None
+    scores_prompt: bool
 
 
 class StepPacker:
@@ -32,25 +44,22 @@ class StepPacker:
         self.sampling = SamplingRows(self.seats.num_seats, vocab, max_model_len)
         self._row_of: dict[Sequence, int] = {}  # in the step before
 
-    def pack(
-        self, batch: ScheduledBatch, bucket: Bucket
-    ) -> tuple[StepInput, SamplingInputs | None]:
-        """The next step's input, and what it takes to choose its tokens again if that is needed.
-
-        Tokens not known yet are taken from the step before.
-        """
+    def pack(self, batch: ScheduledBatch, bucket: Bucket) -> Packed:
+        """The next step's input.  Tokens not known yet are taken from the step before."""
         sequences = [sequence for sequence, _ in batch.items]
+        taken, new = self.seats.of(sequences)
+        for sequence in new:
+            self.sampling.take_seat(self.seats.index(sequence), sequence)
         seats = np.full(bucket.num_sequences, self.seats.num_seats)
-        seats[: len(sequences)] = [self._seat(sequence) for sequence in sequences]
+        seats[: len(taken)] = taken
         fill = self._decode if batch.is_decode else self._mixed
         tokens, from_previous, table = fill(batch, bucket, seats)
+        self._row_of = dict(zip(sequences, range(len(sequences)), strict=True))
         sample_at = np.zeros(bucket.num_sequences, np.int32)
-        sample_at[: len(sequences)] = table.query_starts[1 : len(sequences) + 1] - 1
-        self._row_of = {sequence: row for row, sequence in enumerate(sequences)}
+        sample_at[: len(taken)] = table.query_starts[1 : len(taken) + 1] - 1
         draw, sampling = self.sampling.of(seats, sequences)
-        num_sequences = np.int32(len(sequences))
-        inputs = StepInput(tokens, from_previous, table, sample_at, num_sequences, draw)
-        return inputs, sampling
+        inputs = StepInput(tokens, from_previous, table, sample_at, np.int32(len(taken)), draw)
+        return Packed(inputs, sampling, self.sampling.scores_prompt(seats))
 
     def blank(self, bucket: Bucket) -> StepInput:
         """A step without sequences, of the bucket's shapes and types."""
@@ -70,12 +79,6 @@ class StepPacker:
             num_sequences=np.int32(0),
             draw=self.sampling.greedy(B),
         )
-
-    def _seat(self, sequence: Sequence) -> int:
-        seat, is_new = self.seats.of(sequence)
-        if is_new:
-            self.sampling.take_seat(seat, sequence)
-        return seat
 
     def _decode(self, batch: ScheduledBatch, bucket: Bucket, seats: np.ndarray):
         """One token of each sequence: nothing but columns."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from jpaged.scheduling.request import Sequence
 
@@ -16,9 +17,9 @@ class ScheduledBatch:
     items: tuple[tuple[Sequence, int], ...]
     preempted: tuple[Sequence, ...] = ()
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
-        return sum(count for _, count in self.items)
+        return sum([count for _, count in self.items])
 
     @property
     def num_sequences(self) -> int:
@@ -27,7 +28,7 @@ class ScheduledBatch:
     @property
     def is_decode(self) -> bool:
         """True when every sequence runs exactly one token."""
-        return all(count == 1 for _, count in self.items)
+        return self.num_tokens == len(self.items)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class StepPlan:
     def settle(self) -> ScheduledBatch:
         """Hands the eldest its token if no wish did, and lets somebody in if all are idle."""
         if self.eldest is not None and not self.eldest_is_served:
-            self._give(self.eldest, self._kept)
+            self.grants[self.eldest] = self._kept
+            self._promise(self.eldest, self.eldest.num_computed + self._kept)
         if not self.grants and self.queues.waiting:
             first = self.queues.waiting[0]
             self.grant(first, first.num_pending)
@@ -73,10 +74,10 @@ class StepPlan:
 
     def grant(self, sequence: Sequence, most: int) -> None:
         """Runs up to `most` pending tokens of the sequence, if budget, seats and pages allow."""
-        if sequence in self.grants or most < 1 or sequence not in self.queues:
+        if sequence in self.grants or most < 1:
             return
-        is_new = sequence.status is Status.WAITING
-        if is_new and not self._admit(sequence):
+        is_new = sequence.status is not Status.RUNNING
+        if is_new and (sequence not in self.queues or not self._admit(sequence)):
             return
         pending = sequence.num_pending
         if pending > 1:
@@ -88,21 +89,21 @@ class StepPlan:
             if is_new:
                 self._retreat(sequence, was_wished=most >= pending)
             return
+        upto = sequence.num_computed + count
         # most often: one more token, in a page that is there
-        has_room = sequence.num_computed + count <= len(sequence.pages) * self._page_size
-        if has_room or self._reserve(sequence, count):
-            self._give(sequence, count)
+        if upto <= len(sequence.pages) * self._page_size or self._reserve(sequence, count):
+            self.grants[sequence] = count
             self.budget += kept - count  # a victim may have raised it in between
+            if upto // self._page_size > sequence.num_remembered:
+                self._promise(sequence, upto)
         elif is_new and sequence.status is Status.RUNNING:
             self._retreat(sequence, was_wished=False)
 
-    def _give(self, sequence: Sequence, count: int) -> None:
-        self.grants[sequence] = count
-        upto = sequence.num_computed + count
-        if upto // self._page_size > sequence.num_remembered:
-            pages = self.queues.remember_full_pages(sequence, upto)
-            if pages:
-                self.promised[sequence] = pages
+    def _promise(self, sequence: Sequence, upto: int) -> None:
+        """Lets others find the pages that the sequence will have filled after this step."""
+        pages = self.queues.remember_full_pages(sequence, upto)
+        if pages:
+            self.promised[sequence] = pages
 
     def _admit(self, sequence: Sequence) -> bool:
         """Gives a waiting sequence a seat and the pages it finds in the prefix cache.

@@ -90,8 +90,8 @@ class Sequence:
     @property
     def num_pending(self) -> int:
         """Tokens to compute, expected ones included; the very last one never needs to be."""
-        upto = min(len(self.tokens) + self.num_expected, self.full_length - 1)
-        return upto - self.num_computed
+        upto = len(self.tokens) + self.num_expected
+        return (upto if upto < self.full_length else self.full_length - 1) - self.num_computed
 
     @property
     def num_generated(self) -> int:

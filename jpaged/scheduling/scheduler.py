@@ -10,7 +10,6 @@ are respected and that every request ends, whatever the policy says.
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 from jpaged.errors import PolicyWarning, RequestRejected
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
@@ -114,7 +113,7 @@ class Scheduler:
         plan.secure_eldest()
         for sequence, most in self._wishes(self.view(now)):
             plan.grant(sequence, most)
-            if plan.is_full:
+            if not plan.budget and plan.is_full:
                 break
         batch = plan.settle()
         self._promised = [page for pages in plan.promised.values() for page in pages]
@@ -217,7 +216,12 @@ class Scheduler:
         limit = 4 * (len(view.running) + len(view.waiting)) + 16  # it may propose for ever
         policy = self.policy  # its `victim` may fail, and be replaced, while it proposes
         try:
-            yield from filter(_is_wish, islice(policy.propose(view), limit))
+            for wish in policy.propose(view):
+                if type(wish) is tuple and len(wish) == 2 and _is_wish(*wish):
+                    yield wish
+                limit -= 1
+                if not limit:
+                    return
         except Exception as error:
             self._replace(policy, error)
             yield from self.policy.propose(view)
@@ -240,7 +244,5 @@ class Scheduler:
         )
 
 
-def _is_wish(wish: object) -> bool:
-    if not isinstance(wish, tuple) or len(wish) != 2:
-        return False
-    return isinstance(wish[0], Sequence) and isinstance(wish[1], int)
+def _is_wish(sequence: object, most: object) -> bool:
+    return isinstance(sequence, Sequence) and isinstance(most, int)

@@ -85,11 +85,9 @@ template <class E> inline Words word_at(const E* row, int64_t word) {
 
 // ---- arithmetic on sixteen floats
 
-inline Floats select(Ints mask, Floats yes, Floats no) {
-  return reinterpret<Floats>((mask & reinterpret<Ints>(yes)) | (~mask & reinterpret<Ints>(no)));
-}
-inline Floats larger(Floats a, Floats b) { return select(a > b, a, b); }
-inline Floats smaller(Floats a, Floats b) { return select(a < b, a, b); }
+inline Floats select(Ints mask, Floats yes, Floats no) { return mask ? yes : no; }
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 #define JPAGED_SWAP(x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
 
@@ -118,7 +116,7 @@ inline Floats exponential(Floats x) {
   Floats sum = spread(1.f / 720);
   for (float c : {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) sum = sum * rest + c;
   const Ints exponent = __builtin_convertvector(turns, Ints) << 23;
-  return reinterpret<Floats>(is_seen & (reinterpret<Ints>(sum) + exponent));
+  return select(is_seen, reinterpret<Floats>(reinterpret<Ints>(sum) + exponent), Floats{});
 }
 inline Floats hyperbolic_tangent(Floats x) {
   return 1.f - 2.f / (exponential(2.f * x) + 1.f);

@@ -98,8 +98,7 @@ template <class E, class Out> struct Product {
   }
 };
 
-// act(x @ gate) * (x @ up).  Few rows take a whole block of each at a time; many take half a block
-// of each, which fills the same registers.
+// act(x @ gate) * (x @ up): the sums of both are still there when they meet.
 template <class E, class Act> struct Gated {
   const E* x;  // [rows, inner]
   const uint32_t *gate, *up;
@@ -110,56 +109,53 @@ template <class E, class Act> struct Gated {
   int64_t blocks() const { return (columns + kColumns - 1) / kColumns; }
 
   void run(int64_t block, int64_t first, int64_t end) const {
-    switch (end - first) {
-      case 1: return tile<1, kWidth>(block, 0, first);
-      case 2: return tile<2, kWidth>(block, 0, first);
-      case 3: return tile<3, kWidth>(block, 0, first);
-    }
-    constexpr int kHalf = kWidth / 2;
-    for (int from = 0; from < kWidth; from += kHalf)
-      for (int64_t row = first; row < end; row += kRowsTogether)
-        switch (std::min<int64_t>(kRowsTogether, end - row)) {
-          case 6: tile<6, kHalf>(block, from, row); break;
-          case 5: tile<5, kHalf>(block, from, row); break;
-          case 4: tile<4, kHalf>(block, from, row); break;
-          case 3: tile<3, kHalf>(block, from, row); break;
-          case 2: tile<2, kHalf>(block, from, row); break;
-          case 1: tile<1, kHalf>(block, from, row); break;
-        }
+    for (; first < end; first += kRowsTogether)
+      switch (std::min<int64_t>(kRowsTogether, end - first)) {
+        case 6: tile<6>(block, first); break;
+        case 5: tile<5>(block, first); break;
+        case 4: tile<4>(block, first); break;
+        case 3: tile<3>(block, first); break;
+        case 2: tile<2>(block, first); break;
+        case 1: tile<1>(block, first); break;
+      }
   }
 
  private:
-  // R rows by W registers, `from` so many into the block.
-  template <int R, int W> void tile(int64_t block, int from, int64_t first) const {
-    Floats gates[R][W] = {}, ups[R][W] = {};
-    const int64_t start = block * words() * kColumns + from * kLanes;
-    const uint32_t *g = gate + start, *u = up + start;
+  template <int R> void tile(int64_t block, int64_t first) const {
+    Floats gates[R][kWidth] = {}, ups[R][kWidth] = {};
+    multiply_add<R>(gates, gate, block, first);
+    multiply_add<R>(ups, up, block, first);
+    for (int r = 0; r < R; r++)
+      for (int c = 0; c < kWidth; c++)
+        put(first + r, block * kColumns + c * kLanes, Act::of(gates[r][c]) * ups[r][c]);
+  }
+
+  template <int R>
+  void multiply_add(Floats (&out)[R][kWidth], const uint32_t* w, int64_t block,
+                    int64_t first) const {
+    Floats sums[R][kWidth] = {};
+    w += block * words() * kColumns;
     const E* rows_of_x = x + first * inner;
-    for (int64_t k = 0; k < words(); k++, g += kColumns, u += kColumns) {
-      Words of_gate[W], of_up[W];
-      for (int c = 0; c < W; c++) {
-        __builtin_prefetch(g + 16 * kColumns + c * kLanes);
-        __builtin_prefetch(u + 16 * kColumns + c * kLanes);
-        of_gate[c] = load<Words>(g + c * kLanes);
-        of_up[c] = load<Words>(u + c * kLanes);
-      }
+    for (int64_t k = 0; k < words(); k++, w += kColumns) {
+      for (int c = 0; c < kWidth; c++) __builtin_prefetch(w + 16 * kColumns + c * kLanes);
+      Words columns_of_w[kWidth];
+      for (int c = 0; c < kWidth; c++) columns_of_w[c] = load<Words>(w + c * kLanes);
       for (int r = 0; r < R; r++) {
         const Words value = word_at(rows_of_x + r * inner, k);
-        for (int c = 0; c < W; c++) gates[r][c] = E::dot(gates[r][c], of_gate[c], value);
-        for (int c = 0; c < W; c++) ups[r][c] = E::dot(ups[r][c], of_up[c], value);
+        for (int c = 0; c < kWidth; c++) sums[r][c] = E::dot(sums[r][c], columns_of_w[c], value);
       }
     }
     for (int r = 0; r < R; r++)
-      for (int c = 0; c < W; c++)
-        put(first + r, block * kColumns + (from + c) * kLanes, Act::of(gates[r][c]) * ups[r][c]);
+      for (int c = 0; c < kWidth; c++) out[r][c] = sums[r][c];
   }
 
   void put(int64_t row, int64_t column, const Floats& values) const {
+    E* to = y + row * columns + column;
+    if (column + kLanes <= columns) return E::put(to, values);
     if (column >= columns) return;  // the last block may be narrower than its registers
     alignas(64) E whole[kLanes];
     E::put(whole, values);
-    std::memcpy(y + row * columns + column, whole,
-                std::min<int64_t>(kLanes, columns - column) * sizeof(E));
+    std::memcpy(to, whole, (columns - column) * sizeof(E));
   }
 };
 

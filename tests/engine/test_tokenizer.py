@@ -1,11 +1,14 @@
 """Text as it grows: whole characters only, and in the end exactly what the tokens decode to."""
 
 import random
+import subprocess
+import sys
 
 import pytest
 from tiny_llama import CORPUS, VOCAB, tiny_tokenizer
-from transformers import AutoTokenizer, GPT2Config
+from transformers import AutoTokenizer, GPT2Config, PreTrainedTokenizerFast
 
+from jpaged import DEMO_MODEL
 from jpaged.engine.tokenizer import TextStream, Tokenizer
 from jpaged.errors import UnsupportedModel
 
@@ -57,7 +60,6 @@ def space_dropping_tokenizer():
     """Like Llama 2's: a text's first space is dropped when it is decoded."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     backend = Backend(models.WordLevel({"▁once": 0, "▁upon": 1, "?": 2}, unk_token="?"))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -78,13 +80,35 @@ def test_a_checkpoint_without_tokenizer_files_has_no_tokenizer(tmp_path):
         Tokenizer.load(tmp_path)
 
 
-def test_loading_never_runs_a_checkpoints_code(monkeypatch, tiny_llama):
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizer"])
+def test_loading_never_runs_a_checkpoints_code(kind, monkeypatch, tmp_path):
     seen = {}
 
     def note(name, **options):
         seen.update(options)
         return tiny_tokenizer()
 
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", note)
-    Tokenizer.load(tiny_llama)
+    (tmp_path / "tokenizer_config.json").write_text(f'{{"tokenizer_class": "{kind}"}}')
+    for loader in (AutoTokenizer, PreTrainedTokenizerFast):
+        monkeypatch.setattr(loader, "from_pretrained", note)
+    Tokenizer.load(tmp_path)
     assert seen["trust_remote_code"] is False
+
+
+def test_a_tokenizer_loaded_by_its_class_is_the_one_that_transformers_finds():
+    ours, theirs = Tokenizer.load(DEMO_MODEL), AutoTokenizer.from_pretrained(DEMO_MODEL)
+    chat = [{"role": "user", "content": "Hi"}]
+
+    assert ours.encode("Once upon a time") == theirs("Once upon a time")["input_ids"]
+    assert ours.render_chat(chat) == theirs.apply_chat_template(chat, tokenize=False)
+    assert ours.hf.eos_token_id == theirs.eos_token_id
+
+
+def test_loading_a_generic_tokenizer_does_not_import_pytorch():
+    code = (
+        "import sys; from jpaged.engine.tokenizer import Tokenizer; from jpaged import DEMO_MODEL; "
+        "Tokenizer.load(DEMO_MODEL); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
