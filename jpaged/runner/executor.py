@@ -10,6 +10,7 @@ import numpy as np
 from jpaged.runner.compile_monitor import Watch, report_late, watching
 from jpaged.runner.compiled import CompiledSteps, Progress
 from jpaged.runner.interrupts import uninterrupted
+from jpaged.runner.letter import seal
 from jpaged.runner.memory import MemoryReport, free_bytes
 from jpaged.runner.program import SCORED_ROWS, StepProgram
 from jpaged.sampling.sampler import Logprobs
@@ -63,7 +64,7 @@ class DeviceExecutor:
         logprobs = None
         with watching(self.late), uninterrupted():
             # an exception before the assignment would lose the cache, which was given away
-            self.kv_pages, answer = step(self.params, self.kv_pages, self._tokens, inputs)
+            self.kv_pages, answer = step(self.params, self.kv_pages, self._tokens, seal(inputs))
             self._tokens = answer.tokens
         if self._is_warm and self.late.count > before:
             report_late(f"an operation beside bucket {bucket}", self.jit_monitor)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jpaged.layers.paged import KVPages, KVSpec
 from jpaged.models.base import KVCache
+from jpaged.runner.letter import length, open_letter
 from jpaged.runner.step import resample, score, step
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
@@ -42,8 +43,7 @@ class StepProgram:
         self.params = shapes_of(params)
         self.kv_spec, self.kv_dtype, self.packer = kv_spec, kv_dtype, packer
         self._previous = jax.ShapeDtypeStruct((packer.max_num_seqs,), jnp.int32)
-        # the cache is donated: its pages are written in place, never copied
-        self._step = jax.jit(partial(step, graph), donate_argnums=1)
+        self._graph = graph
         self._resample = jax.jit(partial(resample, max_logprobs))
         self._score = jax.jit(partial(score, graph, max_logprobs))
         # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
@@ -59,10 +59,18 @@ class StepProgram:
         return tuple(KVPages.zeros(spec, *size) for spec in self.kv_spec)
 
     def lower(self, bucket: Bucket) -> jax.stages.Lowered:
+        """`step(params, kv_pages, previous, letter)` for the bucket's shapes."""
+        shapes = shapes_of(self.packer.blank(bucket))
+
+        def step_of_letter(params, kv_pages, previous, letter):
+            return step(self._graph, params, kv_pages, previous, open_letter(letter, shapes))
+
         kv_shapes = jax.eval_shape(self.kv_pages)
-        inputs = shapes_of(self.packer.blank(bucket))
+        letter = jax.ShapeDtypeStruct((length(shapes),), jnp.int32)
+        # the cache is donated: its pages are written in place, never copied
+        jitted = jax.jit(step_of_letter, donate_argnums=1)
         with jax.default_matmul_precision(self._precision):
-            return self._step.lower(self.params, kv_shapes, self._previous, inputs)
+            return jitted.lower(self.params, kv_shapes, self._previous, letter)
 
     def lower_resample(self, num_sequences: int) -> jax.stages.Lowered:
         """For the logits of that many rows."""
@@ -74,7 +82,8 @@ class StepProgram:
         smallest = Bucket(2, 2, 1)
         kv_shapes = jax.eval_shape(self.kv_pages)
         inputs = shapes_of(self.packer.blank(smallest))
-        _, answer = jax.eval_shape(self._step, self.params, kv_shapes, self._previous, inputs)
+        run = partial(step, self._graph)
+        _, answer = jax.eval_shape(run, self.params, kv_shapes, self._previous, inputs)
         hidden = answer.hidden
         rows = jax.ShapeDtypeStruct((SCORED_ROWS, hidden.shape[1]), hidden.dtype)
         tokens = jax.ShapeDtypeStruct((SCORED_ROWS,), np.int32)

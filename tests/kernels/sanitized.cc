@@ -122,22 +122,26 @@ template <class E> void attention_case() {
 // A table of any numbers is refused or served, and nothing outside the arrays is touched.
 template <class E> void hostile_case() {
   Case<E> one;
-  auto spoil = [](std::vector<int32_t>& numbers) {
+  const int longest = one.shape.page_size * one.shape.table_width;
+  auto spoil = [longest](std::vector<int32_t>& numbers) {
     const int most = std::numeric_limits<int>::max(), least = std::numeric_limits<int>::min();
     numbers[between(0, int(numbers.size()) - 1)] =
-        one_of({most, least, between(-3, 40), between(least, most), -1, 0, 1});
+        one_of({most, least, between(-3, 40), between(least, most), -1, 0, 1,
+                longest + between(0, 20)});
   };
-  one.shape.tokens = between(1, 40);
   one.starts.push_back(between(0, 2));
   for (int length : one.lengths)
     one.starts.push_back(one.starts.back() + between(0, std::min(length, 10)));
   one.starts.shrink_to_fit();
+  one.shape.tokens = std::max(1, one.starts.back() + between(0, 3));
   std::vector<int32_t> slots;
   for (int i = 0; i < one.shape.tokens; i++)
     slots.push_back(between(0, 1) ? one.nowhere() : between(0, int(one.shape.slots()) - 1));
   slots.shrink_to_fit();
-  for (auto* numbers : {&one.starts, &one.lengths, &one.pages, &slots})
-    for (int i = between(0, 2); i; i--) spoil(*numbers);
+  // mostly one alone, or one fault would hide the next
+  auto& spoiled = *one_of({&one.starts, &one.lengths, &one.pages, &slots});
+  for (int i = between(1, 2); i; i--) spoil(spoiled);
+  if (!between(0, 4)) spoil(one.starts);
   const size_t row = size_t(one.shape.dim) * one.shape.tokens;
   const auto q = noise<E>(row * one.shape.heads);
   const auto k = noise<E>(row * one.shape.kv_heads), v = noise<E>(row * one.shape.kv_heads);
@@ -200,9 +204,9 @@ int main() {
     gated_case<Bf16, Silu>();
     gated_case<F32, GeluTanh>();
   }
-  for (int i = 0; i < 2 * cases; i++) {
+  for (int i = 0; i < 4 * cases; i++) {
     hostile_case<Bf16>();
     hostile_case<F32>();
   }
-  std::printf("%d cases\n", 11 * cases);
+  std::printf("%d cases\n", 15 * cases);
 }
