@@ -1,16 +1,14 @@
 """One engine's start, in its own interpreter, up to its first token.
 
-    python first_token.py ENGINE MODEL      ENGINE: jpaged, jpaged-alone, vllm
+    python first_token.py ENGINE MODEL      ENGINE: jpaged, vllm
 
 Prints a JSON line {"began", "at": the moment of the first token, "parts": {name: seconds}}; moments
 are of `time.monotonic`, which all processes share.  Imports nothing of the project but `worker`, so
 that it runs where jpaged is not installed.  MODEL "demo" gets a text as its prompt, others token
 ids.
-
-jpaged-alone: as where PyTorch is not installed, which jpaged does not need; transformers imports it
-wherever it is.
 """
 
+import builtins
 import contextlib
 import functools
 import json
@@ -23,10 +21,11 @@ from worker import vllm_engine
 
 PROMPT = "Once upon a time"
 TOKENS = list(range(100, 108))
+PACKAGES = ("numpy", "jax", "flax", "transformers", "torch", "orbax")
 
 
 class Parts:
-    """Seconds by name.  A part within another one is not counted in that."""
+    """Seconds of the main thread by name.  A part within another one is not counted in that."""
 
     def __init__(self):
         self.seconds = {}
@@ -49,6 +48,9 @@ class Parts:
 
     @contextlib.contextmanager
     def part(self, name):
+        if threading.current_thread() is not threading.main_thread():
+            yield  # it overlaps with what is counted
+            return
         self.enter(name)
         try:
             yield
@@ -56,33 +58,30 @@ class Parts:
             self.leave()
 
     def watch(self, owner, function, name):
-        """Counts the calls of `owner.function` on the main thread; others overlap with it."""
+        """Counts the calls of `owner.function`."""
         inner = getattr(owner, function)
 
         @functools.wraps(inner)
         def timed(*args, **kwargs):
-            if threading.current_thread() is not threading.main_thread():
-                return inner(*args, **kwargs)
             with self.part(name):
                 return inner(*args, **kwargs)
 
         setattr(owner, function, timed)
 
 
-def import_jpaged(parts):
-    """In the order in which jpaged does it itself."""
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    with parts.part("import jax"):
-        import jax  # noqa: F401
-    with parts.part("import flax"):
-        from flax import nnx  # noqa: F401
-    with parts.part("import transformers"):
-        from transformers import AutoTokenizer  # noqa: F401
-    with parts.part("import orbax"):
-        import orbax.checkpoint  # noqa: F401
-    with parts.part("import the rest"):
-        from jpaged import LLM, SamplingParams
-    return LLM, SamplingParams
+def watch_imports(parts):
+    """Counts each of the large packages by itself, whoever imports it."""
+    inner = builtins.__import__
+
+    @functools.wraps(inner)
+    def timed(name, globals=None, locals=None, fromlist=(), level=0):
+        package = name.partition(".")[0]
+        if level or package not in PACKAGES:
+            return inner(name, globals, locals, fromlist, level)
+        with parts.part(f"import {package}"):
+            return inner(name, globals, locals, fromlist, level)
+
+    builtins.__import__ = timed
 
 
 def watch_jpaged(parts):
@@ -102,20 +101,17 @@ def watch_jpaged(parts):
 
 
 def start_jpaged(model, parts):
-    LLM, SamplingParams = import_jpaged(parts)
+    watch_imports(parts)
+    with parts.part("import the rest"):
+        from jpaged import LLM, SamplingParams
     watch_jpaged(parts)
     is_demo = model == "demo"
     with parts.part("other"):
         llm = LLM(model, skip_tokenizer_init=not is_demo)
     with parts.part("first token"):
-        prompt = PROMPT if is_demo else {"prompt_token_ids": TOKENS}
-        llm.generate(prompt, SamplingParams(temperature=0, max_tokens=1, detokenize=is_demo))
+        params = SamplingParams(temperature=0, max_tokens=1, detokenize=is_demo)
+        llm.generate(PROMPT if is_demo else TOKENS, params)
     return llm.close
-
-
-def start_alone(model, parts):
-    sys.modules["torch"] = None  # nobody finds it, nor imports it
-    return start_jpaged(model, parts)
 
 
 def start_vllm(model, parts):
@@ -126,7 +122,7 @@ def start_vllm(model, parts):
     return lambda: None
 
 
-STARTS = {"jpaged": start_jpaged, "jpaged-alone": start_alone, "vllm": start_vllm}
+STARTS = {"jpaged": start_jpaged, "vllm": start_vllm}
 
 
 def main():

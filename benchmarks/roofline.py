@@ -18,8 +18,6 @@ import json
 import math
 import os
 import statistics
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from machine import describe, foreign_load
-from steps import PreparedStep, add_prompts, an_engine, take_decode, take_step
+from steps import PreparedStep, add_prompts, an_engine, seconds_of, take_decode, take_step
 
 from jpaged import LLMEngine
 from jpaged.scheduling.buckets import Bucket
@@ -36,7 +34,7 @@ from jpaged.weights.functional import num_bytes, num_parameters
 from pallas_kernels.packed_matmul import pack, packed_matmuls
 
 SHAPES = ((2, 2), (32, 32), (64, 64), (256, 1), (2048, 8))  # tokens, sequences
-ROUNDS, SECONDS = 5, 0.15  # of each measurement in a round
+ROUNDS = 5
 READ_BYTES = 512 << 20  # many times the caches
 ROWS, WIDTH = 2048, 2048  # of the product whose rate is measured
 
@@ -110,17 +108,6 @@ class Machine:
         """FLOPs a second of the engine's own kernel at many rows."""
         run = lambda: self._product(self._x, self._words).block_until_ready()  # noqa: E731
         return 2 * ROWS * WIDTH * WIDTH / seconds_of(run)
-
-
-def seconds_of(run: Callable[[], object]) -> float:
-    """The median of as many runs as fit into `SECONDS`, of three at least; after one more."""
-    run()
-    times, end = [], time.perf_counter() + SECONDS
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def prepare(engine: LLMEngine, bucket: Bucket, num_sequences: int, context: int) -> PreparedStep:

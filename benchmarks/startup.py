@@ -3,13 +3,10 @@
     python benchmarks/startup.py MODEL --vllm-python ~/vllm/bin/python
 
 Cold means an empty cache folder, so that the C++ kernels and the steps are compiled; warm, the same
-folder again.  MODEL's prompt is token ids; the bundled model has its tokenizer and gets a text.  Where
-PyTorch is installed, warm starts are measured with it and as if it were not there: jpaged does not
-need it, but transformers imports what it finds.
+folder again.  MODEL's prompt is token ids; the bundled model has its tokenizer and gets a text.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
@@ -22,7 +19,6 @@ from pathlib import Path
 from machine import describe, foreign_load
 
 HERE = Path(__file__).parent
-ENGINES = {"jpaged": "with PyTorch", "jpaged-alone": "without PyTorch"}
 RUNS = 3  # warm
 LIMITS = {("demo", "warm"): 3, ("model", "warm"): 6, ("model", "cold"): 25}  # seconds
 
@@ -51,28 +47,23 @@ def start(python: str, engine: str, model: str, cache: str | None = None) -> dic
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(run.get(name, 0.0) for run in runs) for name in runs[0]}
+    names = dict.fromkeys(name for run in runs for name in run)
+    return {name: statistics.median(run.get(name, 0.0) for run in runs) for name in names}
 
 
 def measure(model: str) -> dict[str, dict[str, float]]:
-    """{"cold", "warm with PyTorch", ...: seconds by part}."""
-    has_torch = importlib.util.find_spec("torch") is not None
-    engines = list(ENGINES) if has_torch else ["jpaged-alone"]
+    """{"cold", "warm": seconds by part}."""
     with tempfile.TemporaryDirectory() as cache:
-        cold = start(sys.executable, engines[0], model, cache)
-        warm: dict[str, list] = {engine: [] for engine in engines}
-        for _ in range(RUNS):
-            for engine, runs in warm.items():
-                runs.append(start(sys.executable, engine, model, cache))
-    named = {f"warm, {ENGINES[engine]}": medians(runs) for engine, runs in warm.items()}
-    return {f"cold, {ENGINES[engines[0]]}": cold, **named}
+        cold = start(sys.executable, "jpaged", model, cache)
+        warm = [start(sys.executable, "jpaged", model, cache) for _ in range(RUNS)]
+    return {"cold": cold, "warm": medians(warm)}
 
 
 def totals(results: dict, vllm: dict[str, float] | None) -> str:
     lines = ["| model | start | s | limit |", "|---|---|---|---|"]
     for role, (name, starts) in zip(("demo", "model"), results.items(), strict=True):
         for kind, parts in starts.items():
-            limit = LIMITS.get((role, kind[:4]), "-")
+            limit = f"< {LIMITS[role, kind]}" if (role, kind) in LIMITS else "-"
             lines.append(f"| {name} | jpaged, {kind} | {parts['all']:.2f} | {limit} |")
     if vllm:
         lines.append(f"| {list(results)[-1]} | vLLM, warm | {vllm['all']:.2f} | - |")

@@ -4,41 +4,42 @@ The requests go through the engine's own scheduler, and what stands before a ste
 computed by the steps before it.
 """
 
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from unittest.mock import Mock, patch
 
 import jax
 import numpy as np
 
 from jpaged import LLMEngine
-from jpaged.runner.step import StepInput
 from jpaged.sampling_params import SamplingParams
-from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.request import Request
+
+SECONDS = 0.15  # of one measurement
 
 
 @dataclass(frozen=True)
 class PreparedStep:
     """A step that may be run any number of times: it writes the same slots each time.
 
-    spans: (tokens run, tokens in the cache afterwards) of each sequence.
+    spans: (tokens run, tokens in the cache afterwards) of each sequence.  inputs: what the compiled
+    step takes beside the parameters and the cache.
     """
 
     engine: LLMEngine
     bucket: Bucket
     spans: tuple[tuple[int, int], ...]
-    inputs: StepInput
     compiled: jax.stages.Compiled
-    previous: jax.Array
+    inputs: tuple
 
     def run(self) -> float:
         """Runs it once.  Returns the seconds."""
         executor = self.engine.executor
         start = time.perf_counter()
-        executor.kv_pages, answer = self.compiled(
-            executor.params, executor.kv_pages, self.previous, self.inputs
-        )
+        executor.kv_pages, answer = self.compiled(executor.params, executor.kv_pages, *self.inputs)
         jax.block_until_ready((executor.kv_pages, answer))
         return time.perf_counter() - start
 
@@ -70,11 +71,19 @@ def take_step(engine: LLMEngine, bucket: Bucket | None = None) -> PreparedStep:
 
     bucket: None is the smallest that holds it.
     """
-    batch = engine.scheduler.schedule(0.0)
+    executor, batch = engine.executor, engine.scheduler.schedule(0.0)
     assert batch is not None, "nothing was left to schedule"
-    prepared = _prepare(engine, batch, bucket or engine.executor.bucket(batch))
-    engine.scheduler.update(batch, engine.executor.collect(engine.executor.submit(batch)), 0.0)
-    return prepared
+    bucket = bucket or executor.bucket(batch)
+    spans = tuple((count, sequence.num_computed + count) for sequence, count in batch.items)
+    compiled = executor.compiled.step(bucket)
+    watched = Mock(wraps=compiled)  # to see what the executor hands to the device
+    with (
+        patch.object(executor, "bucket", return_value=bucket),
+        patch.dict(executor.compiled.steps, {bucket: watched}),
+    ):
+        output = executor.collect(executor.submit(batch))
+    engine.scheduler.update(batch, output, 0.0)
+    return PreparedStep(engine, bucket, spans, compiled, watched.call_args.args[2:])
 
 
 def take_decode(
@@ -89,9 +98,12 @@ def take_decode(
             return step
 
 
-def _prepare(engine: LLMEngine, batch: ScheduledBatch, bucket: Bucket) -> PreparedStep:
-    spans = tuple((count, sequence.num_computed + count) for sequence, count in batch.items)
-    program = engine.executor.program
-    inputs = program.packer.pack(batch, bucket).inputs
-    compiled = engine.executor.compiled.step(bucket)
-    return PreparedStep(engine, bucket, spans, inputs, compiled, program.no_tokens())
+def seconds_of(run: Callable[[], object]) -> float:
+    """The median of as many runs as fit into `SECONDS`, three at least; after one more."""
+    run()
+    times, end = [], time.perf_counter() + SECONDS
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

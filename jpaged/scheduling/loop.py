@@ -72,7 +72,7 @@ class ServingLoop[Handle]:
 
         An interruption while it waits loses nothing: the next call waits for the same step.
         """
-        self._drop_if_idle()
+        self.drop_if_idle()
         while len(self._underway) <= self.ahead and self._can_go_on() and self._launch():
             pass
         if not self._underway:
@@ -83,10 +83,10 @@ class ServingLoop[Handle]:
         self._underway.popleft()
         self._must_wait = False
         self._record(step, advanced)
-        self._drop_if_idle()
+        self.drop_if_idle()
         return advanced, output, step.batch
 
-    def _drop_if_idle(self) -> None:
+    def drop_if_idle(self) -> None:
         """Nobody waits for a step whose sequences have all ended meanwhile."""
         if self._underway and not self.scheduler.has_unfinished:
             self.scheduler.drop_underway()

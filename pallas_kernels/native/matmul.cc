@@ -22,6 +22,7 @@ namespace {
 constexpr int kWidth = 4;                // registers in a block of columns
 constexpr int kColumns = kWidth * kLanes;
 constexpr int kRowsTogether = 6;         // 24 sums stay in registers
+constexpr int kAhead = 48;               // words of the inner axis fetched before they are needed
 constexpr int kRowsPerTask = 96;         // rows that pass over a block while it is in the cache
 
 template <class E, class Out> struct Product {
@@ -50,7 +51,7 @@ template <class E, class Out> struct Product {
     const uint32_t* w = weights + block * words() * kColumns;
     const E* rows_of_x = x + first * inner;
     for (int64_t k = 0; k < words(); k++, w += kColumns) {
-      for (int c = 0; c < kWidth; c++) __builtin_prefetch(w + 16 * kColumns + c * kLanes);
+      for (int c = 0; c < kWidth; c++) __builtin_prefetch(w + kAhead * kColumns + c * kLanes);
       Words columns_of_w[kWidth];
       for (int c = 0; c < kWidth; c++) columns_of_w[c] = load<Words>(w + c * kLanes);
       for (int r = 0; r < R; r++) {
@@ -137,7 +138,7 @@ template <class E, class Act> struct Gated {
     w += block * words() * kColumns;
     const E* rows_of_x = x + first * inner;
     for (int64_t k = 0; k < words(); k++, w += kColumns) {
-      for (int c = 0; c < kWidth; c++) __builtin_prefetch(w + 16 * kColumns + c * kLanes);
+      for (int c = 0; c < kWidth; c++) __builtin_prefetch(w + kAhead * kColumns + c * kLanes);
       Words columns_of_w[kWidth];
       for (int c = 0; c < kWidth; c++) columns_of_w[c] = load<Words>(w + c * kLanes);
       for (int r = 0; r < R; r++) {

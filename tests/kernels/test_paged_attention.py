@@ -219,10 +219,8 @@ def test_a_decode_step(rows, implementation):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("page_size", [16, 32])
-@pytest.mark.parametrize(
-    "length", [1, 2, 3, 14, 15, 16, 17, 18, 31, 32, 33, 47, 48], ids=lambda n: f"{n} tokens"
-)
+@pytest.mark.parametrize("page_size", [16])
+@pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 31, 32, 33, 48], ids=lambda n: f"{n} tokens")
 @pytest.mark.parametrize("is_prompt", [True, False], ids=["prompt", "decode"])
 def test_lengths_around_the_end_of_a_page(length, is_prompt, page_size, dtype, implementation):
     span = (0, length) if is_prompt else (length - 1, 1)

@@ -494,6 +494,21 @@ def test_records_follow_one_another_and_count_everything(ahead: int):
     case.check_end()
 
 
+def test_no_record_spans_the_time_in_which_nobody_asked_for_anything():
+    case = Case()
+    case.add("a", max_tokens=9)
+    case.loop.step()
+    case.scheduler.abort("a")
+    idle = case.device.now + 500
+    case.device.now += 1000
+
+    case.add("b", max_tokens=3)
+    case.run()
+
+    assert [each for each in case.records if each.start < idle < each.end] == []
+    assert len(case.records) == 1 + 3
+
+
 def test_a_record_ahead_begins_where_the_one_before_it_ends():
     case = Case()
     case.add("a", max_tokens=3)
