@@ -2,14 +2,15 @@
 
     python benchmarks/offline.py MODEL --vllm-python ~/vllm/bin/python --hf-python ~/hf/bin/python
 
-Every engine lives in a process of its own and waits while another runs; a round runs each engine
-once on one workload with the same requests.  Speed is reported as the ratio of the medians: the
-machine's own speed drifts, and only what is measured side by side counts.
+Every engine lives in a process of its own, which is stopped while another runs; a round runs each
+engine once on one workload with the same requests.  Speed is reported as the ratio of the
+medians: the machine's own speed drifts, and only what is measured side by side counts.
 """
 
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -39,13 +40,20 @@ class Engine:
             text=True,
         )
         self.ready = self._read()["ready"]
+        self._pause()
+
+    def _pause(self) -> None:
+        """Stops the process: some engines' threads go on spinning when they have nothing to do."""
+        self.process.send_signal(signal.SIGSTOP)
 
     def run(self, name: str, seed: int) -> tuple[float, list[list[int]]]:
         """Seconds, and the tokens of every sample.  Raises if a count is not the wanted one."""
         assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(json.dumps({"workload": name, "seed": seed}) + "\n")
         self.process.stdin.flush()
         answer = self._read()
+        self._pause()
         wanted = [request["out"] for request in workload(name, seed) for _ in range(request["n"])]
         counts = [len(tokens) for tokens in answer["tokens"]]
         if counts != wanted:
@@ -61,6 +69,7 @@ class Engine:
 
     def close(self) -> None:
         assert self.process.stdin is not None
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 

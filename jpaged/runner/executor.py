@@ -125,7 +125,8 @@ class DeviceExecutor:
             yield from (_entry(found, row, token, most) for row, token in enumerate(piece))
 
     def memory_report(self) -> MemoryReport:
-        packer, kv_bytes = self.program.packer, num_bytes(self.kv_pages)
+        packer = self.program.packer
+        kv_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.kv_pages))
         return MemoryReport(
             weights=num_bytes(self.params),
             kv_pages=kv_bytes,

@@ -251,7 +251,8 @@ class ArrayDevice:
 
 
 class Whimsical(Fcfs):
-    """Any order, any chunk and any victim: rows and chunks change from step to step."""
+    """Any order, any chunk, any victim, and now and then somebody is left out: rows and chunks
+    change from step to step."""
 
     def __init__(self, rng: random.Random):
         self.rng = rng
@@ -259,7 +260,7 @@ class Whimsical(Fcfs):
     def propose(self, view: View):
         everyone = [*view.running, *view.waiting]
         self.rng.shuffle(everyone)
-        yield from ((sequence, self.rng.choice((1, 1, 3, 64))) for sequence in everyone)
+        yield from ((sequence, self.rng.choice((0, 1, 1, 3, 64))) for sequence in everyone)
 
     def victim(self, view: View):
         return self.rng.choice(view.running)
@@ -276,7 +277,7 @@ class Play:
         longest = max(len(r.prompt) + r.max_tokens for r in self.requests)
         self.scheduler = Scheduler(
             PagePool(-(-longest // size) + rng.choice((0, 1, 4, 40)), size),
-            rng.choice((Whimsical(rng), resolve(rng.choice(list(NAMES))))),
+            rng.choice((Whimsical(rng), resolve(rng.choice([*NAMES])))),
             max_num_seqs=self.seats,
             max_num_batched_tokens=rng.choice((9, 17, 40, 200)),
             enable_prefix_caching=rng.random() < 0.7,
@@ -398,7 +399,7 @@ class Play:
 
     def maybe_slip(self) -> None:
         """The batch was packed, but its answer is never heard of."""
-        if self.rng.random() < 0.01:
+        if self.rng.random() < 0.02:
             self.seen += Counter(slips=1)
             raise Slip
 
