@@ -201,6 +201,6 @@ class LLMEngine:
         """Aborts what is in flight and frees the weights, the cache and the compiled steps."""
         if not self._is_closed:
             self.abort_request(list(self._states))
-            self.loop.drop_if_idle()  # a step on its way holds arrays
+            self.loop.drop_ended()  # a step on its way holds arrays
             self.executor.close()
             self._is_closed = True

@@ -72,7 +72,7 @@ class ServingLoop[Handle]:
 
         An interruption while it waits loses nothing: the next call waits for the same step.
         """
-        self.drop_if_idle()
+        self.drop_ended()
         while len(self._underway) <= self.ahead and self._can_go_on() and self._launch():
             pass
         if not self._underway:
@@ -83,15 +83,15 @@ class ServingLoop[Handle]:
         self._underway.popleft()
         self._must_wait = False
         self._record(step, advanced)
-        self.drop_if_idle()
+        self.drop_ended()
         return advanced, output, step.batch
 
-    def drop_if_idle(self) -> None:
+    def drop_ended(self) -> None:
         """Nobody waits for a step whose sequences have all ended meanwhile."""
-        if self._underway and not self.scheduler.has_unfinished:
-            self.scheduler.drop_underway()
-            self._underway.clear()
-            self._must_wait = False
+        underway = self._underway
+        while underway and all(sequence.is_finished for sequence, _ in underway[0].batch.items):
+            self.scheduler.drop(underway.popleft().batch)
+        self._must_wait &= bool(underway)
 
     def _can_go_on(self) -> bool:
         """False while a token that nobody knows yet decides what may follow it."""

@@ -176,10 +176,10 @@ class Scheduler:
                 self._finish_if_done(sequence)
         return advanced
 
-    def drop_underway(self) -> None:
-        """Forgets batches whose answers nobody waits for: all their sequences have ended."""
-        assert not self.has_unfinished, "somebody waits for an answer"
-        self._underway.clear()
+    def drop(self, batch: ScheduledBatch) -> None:
+        """Forgets the oldest batch on its way, for whose answer nobody waits."""
+        underway, _ = self._underway.popleft()
+        assert underway is batch, "batches answer in the order in which they were advanced"
 
     def _finish_if_done(self, sequence: Sequence) -> None:
         ending = finish_of(sequence)
