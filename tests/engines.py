@@ -16,6 +16,8 @@ SMALL = {
     "max_num_seqs": 4,
     "max_num_batched_tokens": 32,
     "use_tqdm_on_load": False,
+    # a compiler in the background would race for Python's warning filters, which are global
+    "warmup": "full",
 }
 
 
