@@ -14,6 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
+FEW_ROWS = 16
+
 
 @runtime_checkable
 class Weight(Protocol):
@@ -53,7 +55,9 @@ def matmul(
     """x @ w, whatever kind of weight w is."""
     if isinstance(w, Weight):
         return w.matmul(x, dtype)
-    return x @ w if dtype is None else (x @ w).astype(dtype)
+    # a wider result costs less than a cast of its own; for few rows XLA:CPU is faster with it
+    wide = jnp.float32 if x.shape[0] <= FEW_ROWS else dtype
+    return jnp.matmul(x, w, preferred_element_type=wide).astype(x.dtype if dtype is None else dtype)
 
 
 class Linear(nnx.Module):

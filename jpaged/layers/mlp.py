@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
@@ -55,5 +56,6 @@ def gated(
     has_bias = gate.bias is not None or up.bias is not None
     if weights and not has_bias and weights[0].gates(KERNELS.get(activation, "")):
         return weights[0].gate(weights[1], x, KERNELS[activation])
-    left, right = project(x, gate, up)
-    return ACTIVATIONS[activation](left) * right
+    # in float32, as the kernel does: XLA rounds bf16 after every operation, in twice the time
+    left, right = (y.astype(jnp.float32) for y in project(x, gate, up))
+    return (ACTIVATIONS[activation](left) * right).astype(x.dtype)
