@@ -24,6 +24,7 @@ from matplotlib.ticker import NullLocator
 from steps import PreparedStep, add_prompts, an_engine, seconds_of, take_decode
 from workloads import ABOUT, workload
 
+from jpaged import LLMEngine
 from jpaged.models.loading import AbstractModel, read_folder
 from jpaged.policies import Fcfs
 from jpaged.sampling_params import SamplingParams
@@ -35,7 +36,7 @@ from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.request import Request
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.weights.folder import find_folder
-from pallas_kernels.paged_attention.reference import CHUNK, TILE
+from pallas_kernels.paged_attention.reference import CHUNK, GROUP, KEYS, TILE
 
 RESULTS = Path(__file__).parent / "results"
 PAGE_SIZE, NUM_PAGES, MAX_LEN = 16, 16384, 1024
@@ -95,13 +96,14 @@ def native_width(batch: ScheduledBatch, group: int) -> Width:
 
 
 def reference_width(batch: ScheduledBatch, bucket: Bucket) -> Width:
-    """XLA walks for all tiles, empty ones too, as far as the longest sequence, in chunks."""
+    """XLA walks with a group of tiles as far as the longest of them, in chunks."""
     size = 1 if bucket.is_decode else TILE
     tiles = bucket.num_tokens // size + (0 if bucket.is_decode else bucket.num_sequences)
-    longest = max(sequence.num_computed + count for sequence, count in batch.items)
-    walked = tiles * -(-longest // CHUNK) * (CHUNK // PAGE_SIZE)
-    seen = list(ends(batch, size))
-    return Width(sum(seen), sum(map(pages_for, seen)), walked)
+    group = min(GROUP, tiles)
+    chunk = min(KEYS // group, CHUNK)
+    seen = sorted(ends(batch, size), reverse=True)
+    walked = sum(group * -(-longest // chunk) * chunk for longest in seen[::group])
+    return Width(sum(seen), sum(map(pages_for, seen)), walked // PAGE_SIZE)
 
 
 def run_on_host(group: int) -> tuple[list[StepRecord], FillerDevice]:
@@ -153,25 +155,37 @@ def wasted(pairs: list[tuple[int, int]]) -> float:
     return 1 - sum(used for used, _ in pairs) / sum(room for _, room in pairs)
 
 
-def measure_pools(model: str) -> dict:
+def measure_pools(model: str) -> list[dict]:
     """Milliseconds of the same decode step in a small and in a large pool, alternately."""
-    steps = {num_pages: pool_step(model, num_pages) for num_pages in POOLS}
-    times: dict[int, list[float]] = {num_pages: [] for num_pages in POOLS}
-    for _ in range(POOL_RUNS):
-        for num_pages, step in steps.items():
-            times[num_pages].append(1e3 * step.run())
-    small, large = (statistics.median(times[num_pages]) for num_pages in POOLS)
-    for step in steps.values():
-        step.engine.close()
-    return {"ms": {str(POOLS[0]): small, str(POOLS[1]): large}, "ratio": large / small}
+    steps = {num_pages: pool_steps(model, num_pages) for num_pages in POOLS}
+    rows = []
+    for order in ("in a row", "scattered"):
+        times: dict[int, list[float]] = {num_pages: [] for num_pages in POOLS}
+        for _ in range(POOL_RUNS):
+            for num_pages in POOLS:
+                times[num_pages].append(1e3 * steps[num_pages][order].run())
+        small, large = (statistics.median(times[num_pages]) for num_pages in POOLS)
+        rows.append({"pages": order, "small_ms": small, "large_ms": large, "ratio": large / small})
+    for each in steps.values():
+        each["scattered"].engine.close()
+    return rows
 
 
-def pool_step(model: str, num_pages: int) -> PreparedStep:
+def pool_steps(model: str, num_pages: int) -> dict[str, PreparedStep]:
+    """A step whose sequences got the pool's first pages, and one as after long use: there a
+    sequence's pages lie anywhere."""
     engine = an_engine(model, num_pages=num_pages, max_num_seqs=POOL_SEQUENCES)
+    first = pool_step(engine)
+    for sequence in list(engine.scheduler.running):
+        engine.scheduler.abort(sequence.request.id)
     pool = engine.scheduler.pool
     pages = pool.allocate(num_pages)
-    random.Random(0).shuffle(pages)  # as after long use: a sequence's pages lie anywhere
+    random.Random(0).shuffle(pages)
     pool.release(pages)
+    return {"in a row": first, "scattered": pool_step(engine)}
+
+
+def pool_step(engine: LLMEngine) -> PreparedStep:
     add_prompts(engine, POOL_SEQUENCES, POOL_CONTEXT)
     return take_decode(engine, POOL_SEQUENCES)
 
@@ -243,12 +257,16 @@ def padding_table(found: dict) -> str:
     return "\n".join([*lines, f"| limit | | {' | '.join(limits)} |"])
 
 
-def pool_table(found: dict) -> str:
-    times = " | ".join(f"{value:.2f}" for value in found["ms"].values())
-    return (
-        f"| decode step of {POOL_SEQUENCES} | ms, {POOLS[0]} pages | ms, {POOLS[1]} pages | ratio "
-        f"| limit |\n|---|---|---|---|---|\n| | {times} | {found['ratio']:.3f} | about 1 |"
-    )
+def pool_table(rows: list[dict]) -> str:
+    lines = [
+        f"| decode step of {POOL_SEQUENCES}, their pages | ms, {POOLS[0]} pages "
+        f"| ms, {POOLS[1]} pages | ratio, about 1 |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = f"{row['small_ms']:.2f} | {row['large_ms']:.2f} | {row['ratio']:.3f}"
+        lines.append(f"| {row['pages']} | {cells} |")
+    return "\n".join(lines)
 
 
 def batch_table(rows: list[dict]) -> str:
