@@ -83,13 +83,14 @@ class StepPacker:
     def _decode(self, batch: ScheduledBatch, bucket: Bucket, seats: np.ndarray):
         """One token of each sequence: nothing but columns."""
         T, B, N = bucket
-        num = batch.num_sequences
-        known = [s.tokens[s.num_computed] if not s.num_expected else 0 for s, _ in batch.items]
-        rows = [self._row_of[s] if s.num_expected else -1 for s, _ in batch.items]
+        sequences, row_of = [sequence for sequence, _ in batch.items], self._row_of
+        num = len(sequences)
+        known = [0 if s.num_expected else s.tokens[s.num_computed] for s in sequences]
+        rows = [row_of[s] if s.num_expected else -1 for s in sequences]
         tokens, from_previous = np.zeros(T, np.int32), np.full(T, -1, np.int32)
         tokens[:num], from_previous[:num] = known, rows
         positions, lengths = np.zeros(T, np.int32), np.zeros(B, np.int32)
-        positions[:num] = [s.num_computed for s, _ in batch.items]
+        positions[:num] = [s.num_computed for s in sequences]
         lengths[:num] = positions[:num] + 1
         pages = self.seats.tables[seats, :N]
         query_starts = np.minimum(np.arange(B + 1, dtype=np.int32), num)

@@ -121,7 +121,8 @@ class ServingLoop[Handle]:
     def _memory(self) -> dict[str, int]:
         """Pages and slots at the height of the step, before finished sequences let go."""
         pool, queues = self.scheduler.pool, self.scheduler.queues
-        empty = sum(len(s.pages) * pool.page_size - s.num_computed for s in queues.running)
+        empty = pool.page_size * sum([len(s.pages) for s in queues.running])
+        empty -= sum([s.num_computed for s in queues.running])
         held = pool.num_held * pool.page_size
         return {
             "pages_held": pool.num_held,

@@ -34,6 +34,7 @@ class StepPlan:
         self.grants: dict[Sequence, int] = {}
         self.promised: dict[Sequence, list[int]] = {}
         self.preempted: list[Sequence] = []
+        self.admitted: list[Sequence] = []
         # who only waits for an expected token needs nothing
         self.eldest = next((s for s in queues.running if s.num_pending > 0), None)
         self._page_size = queues.pool.page_size
@@ -84,7 +85,9 @@ class StepPlan:
             self.queues.take_cached(sequence)  # what others have computed meanwhile
             pending = sequence.num_pending
         kept = self._kept if sequence is self.eldest else 0
-        count = min(most, pending, self.budget + kept)
+        room = self.budget + kept
+        count = pending if pending < most else most  # `min` would be a quarter of this function
+        count = count if count < room else room
         if count < 1 or (count < pending and not self.can_chunk):
             if is_new:
                 self._retreat(sequence, was_wished=most >= pending)
@@ -126,6 +129,7 @@ class StepPlan:
             self._has_refused = True
             return False
         queues.admit(sequence)
+        self.admitted.append(sequence)
         self._unpromised -= needed
         return True
 

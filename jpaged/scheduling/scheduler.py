@@ -117,8 +117,8 @@ class Scheduler:
                 break
         batch = plan.settle()
         self._promised = [page for pages in plan.promised.values() for page in pages]
-        for sequence, _ in batch.items:
-            if sequence.timing.scheduled is None:
+        for sequence in plan.admitted:
+            if sequence in plan.grants and sequence.timing.scheduled is None:
                 sequence.timing.scheduled = now
                 self._count_cached(sequence)
         return batch if batch.items else None
@@ -170,9 +170,10 @@ class Scheduler:
             if timing.first_token is None:
                 timing.first_token = now
             # a page that was full before its last token was known
-            if min(sequence.num_computed, len(tokens)) // size > sequence.num_remembered:
+            known, computed = len(tokens), sequence.num_computed
+            if (computed if computed < known else known) // size > sequence.num_remembered:
                 self.queues.remember_full_pages(sequence, sequence.num_computed)
-            if token in sequence.stop_ids or len(tokens) >= sequence.full_length:
+            if token in sequence.stop_ids or known >= sequence.full_length:
                 self._finish_if_done(sequence)
         return advanced
 
@@ -217,8 +218,9 @@ class Scheduler:
         policy = self.policy  # its `victim` may fail, and be replaced, while it proposes
         try:
             for wish in policy.propose(view):
-                if type(wish) is tuple and len(wish) == 2 and _is_wish(*wish):
-                    yield wish
+                if type(wish) is tuple and len(wish) == 2:
+                    if isinstance(wish[0], Sequence) and isinstance(wish[1], int):
+                        yield wish
                 limit -= 1
                 if not limit:
                     return
@@ -242,7 +244,3 @@ class Scheduler:
             PolicyWarning,
             stacklevel=2,
         )
-
-
-def _is_wish(sequence: object, most: object) -> bool:
-    return isinstance(sequence, Sequence) and isinstance(most, int)
