@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], None]]:
-    """Yields a function that raises `KeyboardInterrupt` if Ctrl-C was pressed since.
+    """Yields a function that raises `KeyboardInterrupt` if Ctrl-C was pressed since; so does the
+    end of the block.
 
     A second Ctrl-C goes through at once.  Off the main thread, where no signal arrives, and
     under a handler that is not Python's own, nothing changes.
@@ -39,3 +40,4 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    check()

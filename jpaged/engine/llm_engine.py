@@ -13,6 +13,7 @@ from jpaged.engine.build import (
     plan_sizes,
 )
 from jpaged.engine.door import CheckedRequest, Door, Prompt
+from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.request_state import RequestState, SequenceState
 from jpaged.engine.tokenizer import Tokenizer
@@ -56,6 +57,7 @@ class LLMEngine:
             ahead=int(self.config.async_scheduling),
         )
         self._states: dict[str, RequestState] = {}
+        self._outputs: list[RequestOutput] = []  # of a step that Ctrl-C followed
         self._num_requests = 0
         self._is_closed = False
 
@@ -135,19 +137,30 @@ class LLMEngine:
         )
 
     def has_unfinished_requests(self) -> bool:
-        return bool(self._states)
+        return bool(self._states or self._outputs)
 
     def get_num_unfinished_requests(self) -> int:
         return len(self._states)
 
     def abort_request(self, request_id: str | list[str]) -> None:
         """Ends requests and frees their pages.  Unknown ids are no error."""
-        for each in [request_id] if isinstance(request_id, str) else request_id:
+        ended = [request_id] if isinstance(request_id, str) else request_id
+        for each in ended:
             self.scheduler.abort(each)
             self._states.pop(each, None)
+        self._outputs = [output for output in self._outputs if output.request_id not in ended]
 
     def step(self) -> list[RequestOutput]:
-        """Runs one step.  Returns the outputs of the requests that it moved on."""
+        """Runs one step.  Returns the outputs of the requests that it moved on.
+
+        Ctrl-C waits for the end of the step, and loses nothing: the next call returns the outputs.
+        """
+        with deferred_interrupts():
+            self._outputs += self._step()
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def _step(self) -> list[RequestOutput]:
         advanced, output, batch = self.loop.step()
         if batch is None or output is None:
             return []
