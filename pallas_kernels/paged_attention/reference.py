@@ -70,7 +70,7 @@ def attend(
     K, S = k_pages.shape[1:3]
     is_decode = T == table.lengths.shape[0]
     tiles = cut_into_tiles(table.query_starts, T, 1 if is_decode else TILE)
-    size = min(GROUP, len(tiles.token))
+    size = max(1, min(GROUP, len(tiles.token) // 2))  # empty groups are not walked
     narrow = max(1, min(KEYS // size, CHUNK) // S)  # pages at a step
     wide = narrow * max(1, CHUNK // S // narrow)
     walkers = _line_up(table, tiles, size, wide)
