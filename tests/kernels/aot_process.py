@@ -93,7 +93,7 @@ def compile_case(device, case: str, params: dict, with_hlo: bool) -> tuple[dict,
     sizes = compiled.memory_analysis()
     names = ("argument", "output", "alias", "temp")
     report = {f"{name}_bytes": getattr(sizes, f"{name}_size_in_bytes") for name in names}
-    hlo = compiled.as_text()
+    hlo = compiled.as_text() or ""
     return report | {"hlo": hlo if with_hlo else None}, hlo
 
 
