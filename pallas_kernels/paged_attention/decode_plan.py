@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from jax import Array
 from jax.extend import backend
 
-KEYS = 64  # of a tile: 16 rows of a product for each of four warps
-FEWEST_KEYS = 32
+KEYS = (64, 32, 16)  # of a tile: 16 rows of a product for each warp along them
+BLOCKS = (6, 4, 3, 2, 1)  # an SM, whose shared memory they share out
 LANES = 8  # columns of a tensor core's product: query heads, in multiples of it
 MOST_HEADS = 32  # of a block, in registers; larger groups are cut
 MOST_STAGES = 8
@@ -72,19 +72,21 @@ def plan_for(q: Array, k_pages: Array, gpu: Gpu) -> Plan | str:
     """The plan for q: [B, H, D] over pages [P, K, S, D], or why there is none."""
     D, S = q.shape[2], k_pages.shape[2]
     row = D * k_pages.dtype.itemsize
-    swizzle = _swizzle(S, row, gpu)
+    shape = _shape_of_products(D, heads_of_a_block(q, k_pages))
+    if shape is None:
+        return f"no product of tensor cores has {D} rows"
+    keys, heads, warps = shape
+    swizzle = _swizzle(min(S, keys), row, gpu)
     if swizzle is None:
-        return f"pages of {S} x {row} bytes cannot be shared out among four warps before sm_90"
-    for keys in (KEYS, FEWEST_KEYS):
-        warps, heads = _shape_of_products(keys, D, heads_of_a_block(q, k_pages))
-        fixed = SCRATCH + 2 * keys * heads * q.dtype.itemsize  # weights, twice
-        if k_pages.dtype != q.dtype:
-            fixed += 2 * keys * D * q.dtype.itemsize  # converted values, twice
-        for blocks in (3, 2, 1):
-            stages = (gpu.shared_bytes // blocks - fixed) // (2 * keys * row)
-            if stages >= 2:
-                return Plan(keys, heads, warps, min(stages, MOST_STAGES), swizzle, blocks)
-    return f"two tiles of {FEWEST_KEYS} keys of {D} are more than {gpu.shared_bytes} bytes"
+        return f"{min(S, keys)} x {row} bytes cannot be shared out among four warps before sm_90"
+    fixed = SCRATCH + 2 * keys * heads * q.dtype.itemsize  # weights, twice
+    if k_pages.dtype != q.dtype:
+        fixed += 2 * keys * D * q.dtype.itemsize  # converted values, twice
+    for blocks in BLOCKS:
+        stages = (gpu.shared_bytes // blocks - fixed) // (2 * keys * row)
+        if stages >= 2:
+            return Plan(keys, heads, warps, min(stages, MOST_STAGES), swizzle, blocks)
+    return f"two tiles of {keys} x {row} bytes, K and V, are more than {gpu.shared_bytes} bytes"
 
 
 def heads_of_a_block(q: Array, k_pages: Array) -> int:
@@ -93,17 +95,29 @@ def heads_of_a_block(q: Array, k_pages: Array) -> int:
     return math.ceil(group / math.ceil(group / MOST_HEADS))
 
 
-def _shape_of_products(keys: int, D: int, heads: int) -> tuple[int, int]:
-    """Warps along the rows, keys or dimensions, as many as divide both; and the padded heads."""
-    warps = next(n for n in (4, 2, 1) if keys % (16 * n) == 0 and D % (16 * n) == 0)
-    columns = LANES * 4 // warps
-    return warps, math.ceil(heads / columns) * columns
+def _shape_of_products(D: int, heads: int) -> tuple[int, int, int] | None:
+    """Keys of a tile, padded heads, and warps along the rows: the same in both products.
+
+    The running peak is per head, spread as the scores' columns are; it must fit the result's.
+    """
+    for keys in KEYS:
+        for padded in range(math.ceil(heads / LANES) * LANES, heads + 4 * LANES, LANES):
+            warps = _warps_along_rows(keys, padded)
+            if warps is not None and warps == _warps_along_rows(D, padded):
+                return keys, padded, warps
+    return None
 
 
-def _swizzle(S: int, row: int, gpu: Gpu) -> int | None:
-    """The widest that divides a row; before Hopper all four warps must have a part of a page."""
+def _warps_along_rows(rows: int, columns: int) -> int | None:
+    """How Mosaic lays out a product of this shape: as many warps along its rows as divide them."""
+    fits = (n for n in (4, 2, 1) if rows % (16 * n) == 0 and columns % (8 * 4 // n) == 0)
+    return next(fits, None)
+
+
+def _swizzle(rows: int, row: int, gpu: Gpu) -> int | None:
+    """The widest that divides a row; before Hopper all four warps must have a part of a copy."""
     for width in (128, 64, 32):
-        of_four = 4 // math.gcd(4, S // 8)  # the warps that are left for the columns
+        of_four = 4 // math.gcd(4, rows // 8)  # the warps that are left for the columns
         is_shared_out = row // width % of_four == 0
         if row % width == 0 and (gpu.has_tma or is_shared_out):
             return width

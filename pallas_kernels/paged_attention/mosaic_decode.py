@@ -337,7 +337,7 @@ class _Block:
         shape, rows = (self.plan.keys, self.plan.heads), self._acc()
         keys = plgpu.load(refs.k.at[stage], layout=self._lhs(refs.q.dtype), optimized=False)
         nothing = plgpu.layout_cast(jnp.zeros(shape, jnp.float32), rows)
-        scores = self._mma(nothing, _as(keys, refs.q.dtype), q)
+        scores = self._mma(nothing, _as(keys, refs.q.dtype, self.has_tma), q)
         if self.softcap is None:
             scores = scores * (self.scale * LOG2E)
         else:  # c tanh(s / c) = c - 2c / (1 + exp(2s / c)): the hardware's tanh keeps 11 bits only
@@ -356,7 +356,7 @@ class _Block:
 
         def cleared():
             values = plgpu.load(refs.v.at[stage], layout=layout, optimized=False)
-            values = _as(values, refs.q.dtype)
+            values = _as(values, refs.q.dtype, self.has_tma)
             position = plgpu.broadcasted_iota(jnp.int32, shape, 0, layout=layout) + first_key
             seen = (position >= span.start) & (position < span.end)
             return jnp.where(seen, values, jnp.zeros_like(values))
@@ -403,9 +403,16 @@ def _along(per_head: Array, rows: Array) -> Array:
     return lax.broadcast_in_dim(per_head, rows.shape, [1])
 
 
-def _as(x: Array, dtype: jnp.dtype) -> Array:
-    """By way of float32, from which and to which there is always a conversion."""
-    return x if x.dtype == dtype else x.astype(jnp.float32).astype(dtype)
+def _as(x: Array, dtype: jnp.dtype, has_tma: bool) -> Array:
+    """Converts elements of a page to q's type."""
+    if x.dtype == jnp.int8 and not has_tma:
+        # Mosaic would subtract in bfloat16, which begins with sm_90.  1.5 * 2^23 + x is exact, and
+        # holds x in its lowest bits.
+        bits = x.astype(jnp.int32) + 0x4B400000
+        return (lax.bitcast_convert_type(bits, jnp.float32) - 1.5 * 2.0**23).astype(dtype)
+    if x.dtype in (dtype, jnp.int8):
+        return x.astype(dtype)
+    return x.astype(jnp.float32).astype(dtype)  # float32 is what all types convert to and from
 
 
 def _tiled(shape: tuple[int, ...], dtype: jnp.dtype, swizzle: int) -> plgpu.SMEM:

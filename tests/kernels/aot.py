@@ -136,7 +136,9 @@ class _Process:
             return json.loads(answer)
         said = (Path(self.folder.name) / "log").read_text()
         self.stop()
-        raise CompilationFailed(f"{request} for {self.target}:\n{said[-8000:]}")
+        if len(said) > 8000:
+            said = f"{said[:4000]}\n[...]\n{said[-4000:]}"  # MLIR says why first, Python last
+        raise CompilationFailed(f"{request} for {self.target}:\n{said}")
 
     def stop(self) -> None:
         if self.child is not None:
