@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from pallas_kernels.paged_attention.decode_plan import (
     Gpu,
@@ -61,13 +61,13 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
     if k_pages.dtype.name.startswith("float8") and compute_capability < (8, 9):
         return f"fp8 pages need sm_89 or newer to be converted, not sm_{compute_capability[0]}0"
     plan = plan_for(q, k_pages, Gpu.of(compute_capability))
-    return plan if isinstance(plan, str) else None
+    return f"mosaic decode: {plan}" if isinstance(plan, str) else None
 
 
 def decode(
     q: Float[Array, "B H D"],
-    k_pages: Array,
-    v_pages: Array,
+    k_pages: Shaped[Array, "P K S D"],
+    v_pages: Shaped[Array, "P K S D"],
     pages: Int[Array, "B N"],
     lengths: Int[Array, " B"],
     *,
@@ -81,14 +81,15 @@ def decode(
 ) -> tuple[Float[Array, "B H D"], Float[Array, "B H"]]:
     """Attends from position lengths - 1 of each sequence; returns lse too, as `merge` takes it.
 
-    k_pages, v_pages: [P, K, S, D].  Keys before `first` are left out, as is what `window` hides.
+    Keys before `first` are left out, as is what `window` hides.
     A sequence of length 0, or with no key left, gives zeros and lse -inf.
     """
     (B, H, D), (K, S) = q.shape, k_pages.shape[1:3]
     gpu = current_gpu()
+    if reason := why_not(q, k_pages, gpu.compute_capability):
+        raise NotImplementedError(reason)
     plan = plan_for(q, k_pages, gpu)
-    if isinstance(plan, str):
-        raise NotImplementedError(plan)
+    assert isinstance(plan, Plan), plan
     heads = _Heads(K, H // K, heads_of_a_block(q, k_pages), plan.heads)
     width = pages.shape[1] * S if window is None else window
     splits = num_splits or choose_splits(B * heads.num_blocks, width, plan, gpu)
@@ -415,7 +416,7 @@ def _as(x: Array, dtype: jnp.dtype, has_tma: bool) -> Array:
     return x.astype(jnp.float32).astype(dtype)  # float32 is what all types convert to and from
 
 
-def _tiled(shape: tuple[int, ...], dtype: jnp.dtype, swizzle: int) -> plgpu.SMEM:
+def _tiled(shape: tuple[int, ...], dtype: jnp.dtype, swizzle: int):
     """Shared memory in tiles of 8 rows and `swizzle` bytes, as matrix loads like it."""
     if not swizzle:
         return plgpu.SMEM(shape, dtype)

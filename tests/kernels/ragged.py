@@ -8,7 +8,6 @@ import numpy as np
 
 from pallas_kernels.page_table import PageTable
 
-
 INT8 = 32  # the deviation of int8 contents
 
 
