@@ -56,10 +56,11 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
             f"mosaic decode has head_dim in {DIMS}, page_size in {PAGE_SIZES} and 1 to 64 query "
             f"heads a kv head, not head_dim {D}, page_size {S}, {H} heads over {K}"
         )
+    arch = "sm_{}{}".format(*compute_capability)
     if compute_capability < (8, 0):
-        return f"mosaic decode needs sm_80 or newer, not sm_{compute_capability[0]}x"
+        return f"mosaic decode needs sm_80 or newer, not {arch}"
     if k_pages.dtype.name.startswith("float8") and compute_capability < (8, 9):
-        return f"fp8 pages need sm_89 or newer to be converted, not sm_{compute_capability[0]}0"
+        return f"mosaic decode converts fp8 pages from sm_89 on, not on {arch}"
     plan = plan_for(q, k_pages, Gpu.of(compute_capability))
     return f"mosaic decode: {plan}" if isinstance(plan, str) else None
 
@@ -379,7 +380,7 @@ class _Block:
             refs.out[place] = out.astype(refs.out.dtype)
 
         lse = (peak + jnp.log2(jnp.maximum(total, 1e-30))) / LOG2E
-        refs.lse[place] = jnp.where(total > 0, lse, -jnp.inf)
+        refs.lse[place] = jnp.where(total == 0, -jnp.inf, lse)  # a NaN stays one
 
     def _is_converted(self, refs: _Refs) -> bool:
         return refs.q.dtype != refs.k_pages.dtype
