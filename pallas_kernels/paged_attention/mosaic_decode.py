@@ -51,10 +51,10 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
         return f"mosaic decode multiplies bfloat16 or float16 queries, not {q.dtype}"
     if k_pages.dtype.name not in PAGE_TYPES:
         return f"mosaic decode reads pages of {', '.join(PAGE_TYPES)}, not {k_pages.dtype}"
-    if D not in DIMS or S not in PAGE_SIZES or H % K or H // K > 64:
+    if D not in DIMS or S not in PAGE_SIZES or H % K:
         return (
-            f"mosaic decode has head_dim in {DIMS}, page_size in {PAGE_SIZES} and 1 to 64 query "
-            f"heads a kv head, not head_dim {D}, page_size {S}, {H} heads over {K}"
+            f"mosaic decode has head_dim in {DIMS}, page_size in {PAGE_SIZES} and as many query heads "
+            f"for each kv head, not head_dim {D}, page_size {S}, {H} heads over {K}"
         )
     arch = "sm_{}{}".format(*compute_capability)
     if compute_capability < (8, 0):

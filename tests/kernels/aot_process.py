@@ -99,6 +99,7 @@ def compile_case(device, case: str, params: dict, with_hlo: bool) -> tuple[dict,
 
 def answer(device, request: str, folder: Path) -> dict | None:
     """A report, or None where a kernel was compiled before in this process and goes unreported."""
+    os.truncate(folder / "log", 0)
     for dumped in (folder / "mosaic", folder / "triton"):
         shutil.rmtree(dumped, ignore_errors=True)
         dumped.mkdir()  # Mosaic makes none
@@ -109,7 +110,7 @@ def answer(device, request: str, folder: Path) -> dict | None:
 
 def serve(target: str, folder: Path) -> None:
     replies = os.dup(1)
-    with (folder / "log").open("w") as log:  # LLVM and ptxas know nothing of sys.stdout
+    with (folder / "log").open("a") as log:  # LLVM and ptxas know nothing of sys.stdout
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     os.environ["MOSAIC_GPU_DUMP_TO"] = str(folder / "mosaic")

@@ -77,8 +77,14 @@ def check(target: str, **params) -> None:
     assert report.temp_bytes < 64 * 2**20
 
 
+slow = pytest.mark.slow  # a kernel takes a second or two, a GPU's first one five
+QUICK = ("Llama-3.1-8B", "OPT-125m")
+
+
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [name if name in QUICK else pytest.param(name, marks=slow) for name in MODELS]
+)
 def test_it_compiles_without_spills_at_real_shapes(model, target):
     if (model, target) in REFUSED:
         with pytest.raises(CompilationFailed, match=REFUSED[model, target]):
@@ -88,13 +94,15 @@ def test_it_compiles_without_spills_at_real_shapes(model, target):
 
 
 @pytest.mark.parametrize("target", ["a100", "h200"])
-@pytest.mark.parametrize("page_size", [8, 32, 64, 128])
+@pytest.mark.parametrize("page_size", [8, pytest.param(32, marks=slow), 64, 128])
 def test_it_compiles_for_all_page_sizes(page_size, target):
     check(target, page_size=page_size)
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("page_dtype", ["int8", "float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize(
+    "page_dtype", ["int8", "float8_e4m3fn", pytest.param("float8_e5m2", marks=slow)]
+)
 def test_it_converts_pages_in_registers(page_dtype, target):
     if page_dtype != "int8" and target == "a100":
         with pytest.raises(CompilationFailed, match="from sm_89 on, not on sm_80"):
