@@ -53,8 +53,8 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
         return f"mosaic decode reads pages of {', '.join(PAGE_TYPES)}, not {k_pages.dtype}"
     if D not in DIMS or S not in PAGE_SIZES or H % K:
         return (
-            f"mosaic decode has head_dim in {DIMS}, page_size in {PAGE_SIZES} and as many query heads "
-            f"for each kv head, not head_dim {D}, page_size {S}, {H} heads over {K}"
+            f"mosaic decode has head_dim in {DIMS}, page_size in {PAGE_SIZES} and whole groups of "
+            f"query heads, not head_dim {D}, page_size {S}, {H} heads over {K}"
         )
     arch = "sm_{}{}".format(*compute_capability)
     if compute_capability < (8, 0):
@@ -234,7 +234,11 @@ class _Block:
         if refs.slopes is not None:
             slopes = plgpu.load(refs.slopes.at[h], layout=rows.reduce(0), optimized=False)
         for i in range(self.plan.stages - 1):
-            pl.when(i < span.num_tiles)(partial(self._fetch, refs, span, i))
+
+            @pl.when(i < span.num_tiles)
+            def _(i=i):
+                self._fetch(refs, span, i, self._pages(refs, span, i))
+
         state = (
             plgpu.layout_cast(jnp.zeros((D, heads), jnp.float32), rows),
             plgpu.layout_cast(jnp.full((heads,), MASKED, jnp.float32), rows.reduce(0)),
@@ -259,24 +263,26 @@ class _Block:
         kv_head = lax.div(h, jnp.int32(self.parts))
         return _Span(b, kv_head, start, end, origin + split * of_split * keys, mine)
 
-    def _fetch(self, refs: _Refs, span: _Span, i: Array | int) -> None:
+    def _pages(self, refs: _Refs, span: _Span, i: Array | int) -> list[Array]:
+        """The pages of tile i; behind the last one it comes again, from the cache."""
+        S, keys = refs.k_pages.shape[2], self.plan.keys
+        last = lax.div(span.end - 1, jnp.int32(S))  # the table need not reach further
+        column = lax.div(span.origin + i * keys, jnp.int32(S))
+        num_pages = max(1, keys // S)
+        return [refs.table[span.b, jnp.minimum(column + n, last)] for n in range(num_pages)]
+
+    def _fetch(self, refs: _Refs, span: _Span, i: Array | int, pages: list[Array]) -> None:
         """Starts the copies of tile i, K and V, into its stage."""
         S, keys = refs.k_pages.shape[2], self.plan.keys
-        first_key = span.origin + i * keys
-        # behind the last page the last one comes again, from the cache: the table need not reach
-        last_page = lax.div(span.end - 1, jnp.int32(S))
         stage = lax.rem(jnp.int32(i), jnp.int32(self.plan.stages))
-        for n in range(max(1, keys // S)):
-            column = jnp.minimum(lax.div(first_key, jnp.int32(S)) + n, last_page)
-            page = refs.table[span.b, column]
-            offset = pl.ds(pl.multiple_of(lax.rem(first_key, jnp.int32(S)), keys), keys)
-            for pages, shared in ((refs.k_pages, refs.k), (refs.v_pages, refs.v)):
-                source = pages.at[page, span.kv_head]
+        offset = lax.rem(span.origin + i * keys, jnp.int32(S))
+        for n, page in enumerate(pages):
+            for whole, shared in ((refs.k_pages, refs.k), (refs.v_pages, refs.v)):
+                source = whole.at[page, span.kv_head]
                 if S > keys:
-                    source = source.at[offset]
-                self._copy(
-                    source, shared.at[stage, pl.ds(n * S, min(S, keys))], refs.barrier, stage
-                )
+                    source = source.at[pl.ds(pl.multiple_of(offset, keys), keys)]
+                target = shared.at[stage, pl.ds(n * S, min(S, keys))]
+                self._copy(source, target, refs.barrier, stage)
 
     def _copy(self, source, target, barrier, stage: Array) -> None:
         if self.has_tma:
@@ -313,6 +319,8 @@ class _Block:
         stage = lax.rem(i, jnp.int32(self.plan.stages))
         parity = lax.rem(i, jnp.int32(2))
         first_key = span.origin + i * self.plan.keys
+        following = i + self.plan.stages - 1
+        pages = self._pages(refs, span, following)  # long before they are needed
         self._await(refs, span, i)
         scores = self._scores(refs, span, q, slopes, stage, first_key)
         new_peak = jnp.maximum(peak, scores.max(axis=0))
@@ -325,8 +333,8 @@ class _Block:
         # its part of tile i - 1 before it, that tile's stage can be filled anew.  Weights and
         # converted values alternate between two places, so that none is overwritten while read.
         self._sync(refs)
-        following = i + self.plan.stages - 1
-        pl.when(following < span.num_tiles)(partial(self._fetch, refs, span, following))
+        fetch = partial(self._fetch, refs, span, following, pages)
+        pl.when(following < span.num_tiles)(fetch)
         dtype = refs.q.dtype
         right = plgpu.load(refs.weights.at[parity], layout=self._rhs(dtype), optimized=False)
         values = refs.converted.at[parity] if self._is_converted(refs) else refs.v.at[stage]
