@@ -79,7 +79,6 @@ def ragged(
     alibi: Float[Array, " H"] | None = None,
     causal: bool = True,
     least_queries: int = 1,
-    compute_capability: int | None = None,
 ) -> tuple[Float[Array, "T H D"], Float[Array, "T H"]]:
     """Attention of each query over its sequence's pages, and the logarithm of its softmax's sum.
 
@@ -87,14 +86,12 @@ def ragged(
     row's `lengths` where not `causal`; with a window, only those less than `window` before it.
     `alibi` adds slope · (key's position - query's) to a score, after the softcap.  Queries that see
     nothing, padding and sequences of fewer than `least_queries` come back as zeros and -inf.
-
-    compute_capability: 90 for sm_90; None is that of JAX's default device.
     """
     from pallas_kernels.paged_attention.triton_ragged_kernel import attend
 
     T, H, D = q.shape
     K, S = k_pages.shape[1:3]
-    arch = compute_capability or triton_call.compute_capability()
+    arch = triton_call.compute_capability()
     sizes = tiling(_rows(T, table.lengths.shape[0], H // K), D, q.dtype.name, arch)
     tiles = query_tiles(table, sizes.rows // (H // K), least_queries)
     out, lse = triton_call.triton_call(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from pallas_kernels import kv_write, page_copy
 from pallas_kernels.page_table import PageTable
 from pallas_kernels.paged_attention.triton_ragged import ragged
 
@@ -33,3 +34,33 @@ def ragged_case(
         return ragged(q, k, v, table, scale=D**-0.5, alibi=alibi[0] if alibi else None, **options)
 
     return attend, (q, kv, kv, abstract_table(T, B, 256), *alibi), {}
+
+
+def kv_write_case(
+    implementation: str = "triton", T: int = 256, dtype: str = "bfloat16", D: int = 128
+):
+    K, S = 8, 16
+    new = jax.ShapeDtypeStruct((T, K, D), jnp.bfloat16)
+    pages = jax.ShapeDtypeStruct((4096, K, S, D), dtype)
+    slots = jax.ShapeDtypeStruct((T,), jnp.int32)
+    scales = (jax.ShapeDtypeStruct((K,), jnp.float32),) * (2 if pages.dtype.itemsize == 1 else 0)
+
+    def write(k, v, k_pages, v_pages, slots, *scales):
+        options = dict(zip(("k_scale", "v_scale"), scales, strict=False))
+        arrays = (k, v, k_pages, v_pages, slots)
+        return kv_write.write(*arrays, implementation=implementation, **options)
+
+    return write, (new, new, pages, pages, slots, *scales), {"donate_argnums": (2, 3)}
+
+
+def page_copy_case(num_pages: int = 16, dtype: str = "bfloat16"):
+    pool = jax.ShapeDtypeStruct((4096, 8, 16, 128), dtype)
+    pages = jax.ShapeDtypeStruct((num_pages,), jnp.int32)
+    return page_copy.copy_pages, ([pool] * 4, pages, pages), {"donate_argnums": 0}
+
+
+def page_restore_case(num_pages: int = 16, dtype: str = "bfloat16"):
+    pool = jax.ShapeDtypeStruct((4096, 8, 16, 128), dtype)
+    rows = jax.ShapeDtypeStruct((num_pages, 8, 16, 128), dtype)
+    pages = jax.ShapeDtypeStruct((num_pages,), jnp.int32)
+    return page_copy.scatter_pages, ([pool] * 4, [rows] * 4, pages), {"donate_argnums": 0}

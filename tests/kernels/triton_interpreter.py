@@ -66,9 +66,10 @@ class Tensor:
 
 
 @contextlib.contextmanager
-def interpreted() -> Iterator[None]:
-    """Lets `triton_call` run kernels in the interpreter."""
-    with mock.patch("pallas_kernels.triton_call.triton_call", _call):
+def interpreted(arch: int = 90) -> Iterator[None]:
+    """Lets `triton_call` run kernels in the interpreter, as they are on a GPU of sm_`arch`."""
+    patches = {"triton_call": _call, "compute_capability": lambda: arch}
+    with mock.patch.multiple("pallas_kernels.triton_call", **patches):
         yield
 
 
