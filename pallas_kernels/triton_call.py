@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 from jax import Array
+from jax.extend import backend
 
 MISSING = "jax-triton is not installed; it comes with jpaged's extras cuda12 and cuda13"
 
@@ -23,10 +24,11 @@ def why_not() -> str | None:
     return None if all(installed) else MISSING
 
 
-def compute_capability() -> int:
-    """Of the GPU that kernels are compiled for: 90 for sm_90."""
-    device = jax.config.jax_default_device or jax.devices()[0]
-    return int(device.compute_capability.replace(".", ""))
+def compute_capability() -> tuple[int, int]:
+    """Of the GPU that a kernel is traced for; Hopper's where there is none."""
+    device = backend.get_default_device()
+    major, minor = getattr(device, "compute_capability", "9.0").split(".")
+    return int(major), int(minor)
 
 
 def triton_call(
@@ -35,7 +37,7 @@ def triton_call(
     in_place: tuple[Array, ...] = (),
     outputs: tuple[jax.ShapeDtypeStruct, ...] = (),
     grid: tuple[int, ...],
-    arch: int,
+    compute_capability: tuple[int, int],
     num_warps: int = 4,
     num_stages: int = 3,
     **constants: int | float | bool | str | None,
@@ -45,9 +47,10 @@ def triton_call(
     Its parameters are the operands, the arrays changed in place, one unused parameter for each
     of these, the outputs, and the constants (all that are constexpr) by name.
     """
+    major, minor = compute_capability
     call = _call_03 if version("jax-triton").startswith("0.3.") else _call_04
     options = {"grid": grid, "num_warps": num_warps, "num_stages": num_stages, **constants}
-    return call(kernel, operands, in_place, outputs, arch, options)
+    return call(kernel, operands, in_place, outputs, 10 * major + minor, options)
 
 
 def _call_04(kernel, operands, in_place, outputs, arch: int, options: dict[str, Any]):

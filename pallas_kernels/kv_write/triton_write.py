@@ -12,16 +12,17 @@ NEW = ("bfloat16", "float16", "float32")
 PAGES = (*NEW, "float8_e4m3fn", "float8_e5m2", "int8")
 
 
-def why_not(k: Array, k_pages: Array, compute_capability: int) -> str | None:
+def why_not(k: Array, k_pages: Array, compute_capability: tuple[int, int]) -> str | None:
     """Why this kernel cannot write into such pages on such a GPU, or None if it can."""
     if reason := triton_call.why_not():
         return reason
-    if compute_capability < 80:
-        return f"the triton kernel needs sm_80 or newer, not sm_{compute_capability}"
+    major, minor = compute_capability
+    if compute_capability < (8, 0):
+        return f"the triton kernel needs sm_80 or newer, not sm_{major}{minor}"
     if k.dtype.name not in NEW or k_pages.dtype.name not in PAGES:
         return f"the triton kernel does not write {k.dtype.name} into pages of {k_pages.dtype.name}"
-    if k_pages.dtype.name.startswith("float8") and compute_capability < 89:
-        return f"sm_{compute_capability} cannot round to {k_pages.dtype.name}, sm_89 and newer can"
+    if k_pages.dtype.name.startswith("float8") and compute_capability < (8, 9):
+        return f"sm_{major}{minor} cannot round to {k_pages.dtype.name}, sm_89 and newer can"
     if k.shape[2] > ELEMENTS:
         return f"the triton kernel takes head dims up to {ELEMENTS}, not {k.shape[2]}"
     return None
@@ -55,7 +56,7 @@ def write(
         P * S,
         in_place=(k_pages, v_pages),
         grid=(-(-T * K // rows),),
-        arch=triton_call.compute_capability(),
+        compute_capability=triton_call.compute_capability(),
         K=K,
         D=D,
         S=S,

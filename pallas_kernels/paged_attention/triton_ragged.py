@@ -30,14 +30,15 @@ class Tiling(NamedTuple):
     num_stages: int
 
 
-def why_not(q: Array, k_pages: Array, compute_capability: int) -> str | None:
+def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> str | None:
     """Why this kernel cannot serve such queries and pages on such a GPU, or None if it can."""
     T, H, D = q.shape
     K = k_pages.shape[1]
     if reason := triton_call.why_not():
         return reason
-    if compute_capability < 80:
-        return f"the triton kernel needs sm_80 or newer, not sm_{compute_capability}"
+    if compute_capability < (8, 0):
+        major, minor = compute_capability
+        return f"the triton kernel needs sm_80 or newer, not sm_{major}{minor}"
     if q.dtype.name not in QUERIES:
         return f"the triton kernel takes queries in {', '.join(QUERIES)}, not {q.dtype.name}"
     if k_pages.dtype.name not in PAGES:
@@ -49,7 +50,7 @@ def why_not(q: Array, k_pages: Array, compute_capability: int) -> str | None:
     return None
 
 
-def tiling(num_rows: int, D: int, dtype: str, compute_capability: int) -> Tiling:
+def tiling(num_rows: int, D: int, dtype: str, capability: tuple[int, int]) -> Tiling:
     """How `num_rows` rows a tile, or as many as is good, are best worked on.
 
     The accumulator is rows · D float32 in registers; the keys and values of num_stages tiles are
@@ -57,12 +58,12 @@ def tiling(num_rows: int, D: int, dtype: str, compute_capability: int) -> Tiling
     """
     wide = D > 128
     if num_rows <= 32:  # single tokens: all waits for memory, so more tiles are under way
-        return Tiling(max(16, num_rows), 32 if wide else 64, 4, 2 if compute_capability == 89 else 3)
+        return Tiling(max(16, num_rows), 32 if wide else 64, 4, 2 if capability == (8, 9) else 3)
     if dtype == "float32":  # three products in TF32 each, and elements twice as large
         return Tiling(64, 16 if wide else 32, 8 if wide else 4, 2)
-    if compute_capability == 89:  # 99 KiB of shared memory
+    if capability == (8, 9):  # 99 KiB of shared memory
         return Tiling(128, 32, 8, 2 if wide else 3)
-    if compute_capability >= 90:
+    if capability >= (9, 0):
         return Tiling(128, 64, 8, 2 if wide else 3)
     return Tiling(128, 32 if wide else 64, 8, 2 if wide else 3)
 
@@ -91,13 +92,13 @@ def ragged(
 
     T, H, D = q.shape
     K, S = k_pages.shape[1:3]
-    arch = triton_call.compute_capability()
-    sizes = tiling(_rows(T, table.lengths.shape[0], H // K), D, q.dtype.name, arch)
+    capability = triton_call.compute_capability()
+    sizes = tiling(_rows(T, table.lengths.shape[0], H // K), D, q.dtype.name, capability)
     tiles = query_tiles(table, sizes.rows // (H // K), least_queries)
     out, lse = triton_call.triton_call(
         attend,
         q,
-        *(_readable(pages, arch) for pages in (k_pages, v_pages)),
+        *(_readable(pages, capability) for pages in (k_pages, v_pages)),
         table.pages,
         table.positions,
         tiles,
@@ -108,7 +109,7 @@ def ragged(
             jax.ShapeDtypeStruct((T, H), jnp.float32),
         ),
         grid=(tiles.shape[0], K),
-        arch=arch,
+        compute_capability=capability,
         num_warps=sizes.num_warps,
         num_stages=sizes.num_stages,
         K=K,
@@ -138,8 +139,8 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _readable(pages: Num[Array, "P K S D"], arch: int) -> Int[Array, "P K S D"] | Array:
+def _readable(pages: Num[Array, "P K S D"], capability: tuple[int, int]) -> Num[Array, "P K S D"]:
     """Before sm_89 Triton knows no float8_e4m3fn: the kernel takes its bits."""
-    if pages.dtype == jnp.float8_e4m3fn and arch < 89:
+    if pages.dtype == jnp.float8_e4m3fn and capability < (8, 9):
         return jax.lax.bitcast_convert_type(pages, jnp.uint8)
     return pages

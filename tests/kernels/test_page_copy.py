@@ -21,6 +21,10 @@ def random_pools() -> dict[str, np.ndarray]:
     }
 
 
+def on_device(pools: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(pool) for name, pool in pools.items()}
+
+
 def assert_equal(actual: dict[str, jax.Array], expected: dict[str, np.ndarray]) -> None:
     for name, array in expected.items():
         assert actual[name].dtype == array.dtype
@@ -30,7 +34,7 @@ def assert_equal(actual: dict[str, jax.Array], expected: dict[str, np.ndarray]) 
 def test_pages_are_copied_in_every_pool():
     pools = random_pools()
 
-    after = copy_pages(pools, jnp.array([3, 3, 0]), jnp.array([1, 8, 5]))
+    after = copy_pages(on_device(pools), jnp.array([3, 3, 0]), jnp.array([1, 8, 5]))
 
     assert_equal(after, {name: pool[[0, 3, 2, 3, 4, 0, 6, 7, 3]] for name, pool in pools.items()})
 
@@ -38,7 +42,7 @@ def test_pages_are_copied_in_every_pool():
 def test_pages_that_are_source_and_target_are_read_before_they_are_written():
     pools = random_pools()
 
-    after = copy_pages(pools, jnp.array([1, 2, 3]), jnp.array([2, 3, 1]))
+    after = copy_pages(on_device(pools), jnp.array([1, 2, 3]), jnp.array([2, 3, 1]))
 
     assert_equal(after, {name: pool[[0, 3, 1, 2, 4, 5, 6, 7, 8]] for name, pool in pools.items()})
 
@@ -46,13 +50,13 @@ def test_pages_that_are_source_and_target_are_read_before_they_are_written():
 def test_padding_is_copied_nowhere():
     pools = random_pools()
 
-    after = copy_pages(pools, jnp.array([4, 0, 0]), jnp.array([7, P, P]))
+    after = copy_pages(on_device(pools), jnp.array([4, 0, 0]), jnp.array([7, P, P]))
 
     assert_equal(after, {name: pool[[0, 1, 2, 3, 4, 5, 6, 4, 8]] for name, pool in pools.items()})
 
 
 def test_pages_come_back_to_other_places_from_the_hosts_memory():
-    pools = jax.tree.map(jnp.asarray, random_pools())
+    pools = on_device(random_pools())
     pages, places = jnp.array([5, 0, P]), jnp.array([2, 7, P])
 
     rows = jax.device_put(gather_pages(pools, pages), jax.memory.Space.Host)

@@ -66,14 +66,14 @@ class Tensor:
 
 
 @contextlib.contextmanager
-def interpreted(arch: int = 90) -> Iterator[None]:
-    """Lets `triton_call` run kernels in the interpreter, as they are on a GPU of sm_`arch`."""
-    patches = {"triton_call": _call, "compute_capability": lambda: arch}
+def interpreted(compute_capability: tuple[int, int] = (9, 0)) -> Iterator[None]:
+    """Lets `triton_call` run kernels in the interpreter, as they are on such a GPU."""
+    patches = {"triton_call": _call, "compute_capability": lambda: compute_capability}
     with mock.patch.multiple("pallas_kernels.triton_call", **patches):
         yield
 
 
-def _call(kernel, *operands, in_place=(), outputs=(), grid, arch, **constants):
+def _call(kernel, *operands, in_place=(), outputs=(), grid, compute_capability, **constants):
     import jax.numpy as jnp
 
     constants = {k: v for k, v in constants.items() if k not in ("num_warps", "num_stages")}
