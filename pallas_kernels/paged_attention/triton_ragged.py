@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 
 from pallas_kernels import triton_call
 from pallas_kernels.page_table import PageTable

@@ -126,9 +126,11 @@ def test_float8_pages_get_rounded_shares_of_the_scale(pages):
     )
 
     # XLA may write a NaN with other bits
-    np.testing.assert_array_equal(after[0], expected(k, before[0], slots, scale))
-    np.testing.assert_array_equal(after[1], expected(v, before[1], slots, scale[::-1]))
-    assert np.abs(np.nan_to_num(np.asarray(after[0], np.float32))).max() == LARGEST[pages]
+    k_pages, v_pages = (np.asarray(each, np.float32) for each in after)
+    np.testing.assert_array_equal(k_pages, expected(k, before[0], slots, scale).astype(np.float32))
+    scale = scale[::-1]
+    np.testing.assert_array_equal(v_pages, expected(v, before[1], slots, scale).astype(np.float32))
+    assert np.abs(np.nan_to_num(k_pages)).max() == LARGEST[pages]
 
 
 @pytest.mark.parametrize("dtype", LARGEST)
