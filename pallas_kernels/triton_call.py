@@ -75,7 +75,8 @@ def _call_03(kernel, operands, in_place, outputs, arch: int, options: dict[str, 
     import jax_triton
 
     # an output that aliases an operand is a parameter of its own: the unused one
-    aliases = {len(operands) + i: i for i in range(len(in_place))}
+    first = sum(isinstance(each, Array) for each in operands)
+    aliases = {first + i: i for i in range(len(in_place))}
     shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in in_place]
     return tuple(
         jax_triton.triton_call(
