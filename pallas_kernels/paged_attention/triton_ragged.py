@@ -17,6 +17,9 @@ from pallas_kernels.paged_attention.query_tiles import query_tiles
 
 MOST_DIM = 256
 MOST_GROUP = 64
+# TF32 three times over needs registers: more spills
+MOST_DIM_FLOAT32 = 128
+MOST_ROWS_FLOAT32 = 32
 QUERIES = ("bfloat16", "float16", "float32")
 PAGES = (*QUERIES, "float8_e4m3fn", "float8_e5m2", "int8")
 
@@ -43,29 +46,43 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
         return f"the triton kernel takes queries in {', '.join(QUERIES)}, not {q.dtype.name}"
     if k_pages.dtype.name not in PAGES:
         return f"the triton kernel reads pages in {', '.join(PAGES)}, not {k_pages.dtype.name}"
-    if D % 8 or D > MOST_DIM:
-        return f"the triton kernel takes head dims in multiples of 8 up to {MOST_DIM}, not {D}"
-    if H > MOST_GROUP * K:
-        return f"the triton kernel takes {MOST_GROUP} query heads a kv head, not {H} over {K}"
+    is_float32 = q.dtype == jnp.float32
+    most = MOST_DIM_FLOAT32 if is_float32 else MOST_DIM
+    if D % 8 or D > most:
+        return f"the triton kernel takes {q.dtype} head dims in multiples of 8 to {most}, not {D}"
+    most = MOST_ROWS_FLOAT32 if is_float32 else MOST_GROUP
+    if H > most * K:
+        return f"the triton kernel takes {most} {q.dtype} heads a kv head, not {H} over {K}"
     return None
 
 
-def tiling(num_rows: int, D: int, dtype: str, capability: tuple[int, int]) -> Tiling:
-    """How `num_rows` rows a tile, or as many as is good, are best worked on.
+def tiling(
+    num_rows: int, D: int, queries: str, pages: str, compute_capability: tuple[int, int]
+) -> Tiling:
+    """How tiles of `num_rows` rows, or of as many as is good, are best worked on.
 
-    The accumulator is rows · D float32 in registers; the keys and values of num_stages tiles are
-    in shared memory, 2 · keys · D · itemsize bytes each.
+    The accumulator, rows · D float32, is in registers; shared memory holds keys and values of two
+    tiles, 4 · keys · D elements, and on Hopper the queries.  All of these stay without spills:
+
+        rows x keys, warps        D <= 128         D <= 256
+        sm_80                     128 x 64, 8      64 x 32, 8      keys of 8 bits: 32
+        99 KiB (sm_86, 89, 12x)   128 x 32, 8      64 x 32, 8
+        sm_90, sm_10x             128 x 64, 8      128 x 32, 8
+        float32                   32 x 32, 4       refused         three products in TF32 each
+        single tokens             G x 64, 4        G x 32, 4       wait for memory: many at once
     """
-    wide = D > 128
-    if num_rows <= 32:  # single tokens: all waits for memory, so more tiles are under way
-        return Tiling(max(16, num_rows), 32 if wide else 64, 4, 2 if capability == (8, 9) else 3)
-    if dtype == "float32":  # three products in TF32 each, and elements twice as large
-        return Tiling(64, 16 if wide else 32, 8 if wide else 4, 2)
-    if capability == (8, 9):  # 99 KiB of shared memory
-        return Tiling(128, 32, 8, 2 if wide else 3)
-    if capability >= (9, 0):
-        return Tiling(128, 64, 8, 2 if wide else 3)
-    return Tiling(128, 32 if wide else 64, 8, 2 if wide else 3)
+    is_wide, is_small = D > 128, jnp.dtype(pages).itemsize == 1
+    major = compute_capability[0]
+    if queries == "float32":
+        return Tiling(min(max(16, num_rows), MOST_ROWS_FLOAT32), 32, 4, 2)
+    if num_rows <= 32:
+        return Tiling(max(16, num_rows), 32 if is_wide else 64, 4, 3)
+    if major in (9, 10):
+        return Tiling(128, 32 if is_wide else 64, 8, 3)
+    if is_wide:
+        return Tiling(64, 32, 8, 2)
+    is_large = compute_capability in ((8, 0), (8, 7))
+    return Tiling(128, 64 if is_large and not is_small else 32, 8, 3)
 
 
 def ragged(
@@ -93,7 +110,8 @@ def ragged(
     T, H, D = q.shape
     K, S = k_pages.shape[1:3]
     capability = triton_call.compute_capability()
-    sizes = tiling(_rows(T, table.lengths.shape[0], H // K), D, q.dtype.name, capability)
+    rows = _rows(T, table.lengths.shape[0], H // K)
+    sizes = tiling(rows, D, q.dtype.name, k_pages.dtype.name, capability)
     tiles = query_tiles(table, sizes.rows // (H // K), least_queries)
     out, lse = triton_call.triton_call(
         attend,

@@ -89,7 +89,7 @@ def test_it_is_attention_whatever_the_page_size(page_size, dtype):
 def test_query_heads_share_kv_heads_in_order(heads):
     H, K = heads
 
-    check(make_ragged(replace(SHAPE, H=H, K=K), SPANS))
+    check(make_ragged(replace(SHAPE, H=H, K=K, dtype="float16"), SPANS))
 
 
 @needs_triton
@@ -262,6 +262,8 @@ def test_what_cannot_be_served_is_said_with_the_numbers(monkeypatch):
     assert "sm_75" in why_not(capability=(7, 5))
     assert "not int32" in why_not(q=q.astype(jnp.int32))
     assert "int4" in why_not(pages=pages.astype(jnp.int4))
+    assert "128, not 256" in why_not(q=jnp.zeros((4, 8, 256)))
+    assert "32 float32 heads a kv head, not 66 over 2" in why_not(q=jnp.zeros((4, 66, 64)))
     assert "not 264" in why_not(q=jnp.zeros((4, 8, 264), jnp.bfloat16))
     assert "not 66" in why_not(q=jnp.zeros((4, 8, 66), jnp.bfloat16))
     assert "not 130 over 2" in why_not(q=jnp.zeros((4, 130, 64), jnp.bfloat16))
@@ -288,7 +290,9 @@ MODELS = {
     "int8": {"pages": "int8"},
     "float16": {"dtype": "float16", "pages": "float16"},
     "float32": {"dtype": "float32", "pages": "float32"},
-    "float32 256": {"dtype": "float32", "pages": "float32", "H": 8, "K": 4, "D": 256},
+    "float32 G=32": {"dtype": "float32", "pages": "float32", "H": 32, "K": 1, "T": 64},
+    "G=64": {"H": 64, "K": 1},
+    "fp8 256": {"H": 8, "K": 4, "D": 256, "pages": "float8_e4m3fn", "softcap": 50.0},
 }
 QUICK = ("llama", "fp8")
 
@@ -304,8 +308,12 @@ def test_it_compiles_for_gpus_and_keeps_to_their_registers(model, target):
     report = compile_for(target, "triton_cases:ragged_case", **MODELS[model])
 
     (kernel,) = report.kernels
-    print(f"{model:12} {target}: {kernel.registers} registers, {report.spilled_bytes} B spilled, ")
-    print(f"{kernel.shared_bytes / 1024:.0f} KiB shared")
+    shared = kernel.shared_bytes / 1024
+    print(
+        f"{model:12} {target} {kernel.registers} registers {report.spilled_bytes} B spilled ",
+        end="",
+    )
+    print(f"{shared:.0f} KiB shared")
     assert report.spilled_bytes == 0
     assert kernel.shared_bytes <= TARGETS[target].shared_kib * 1024
     assert report.temp_bytes < 64 * 1024  # the tiles, and no copy of pages
