@@ -54,7 +54,7 @@ def triton_call(
 
 
 def _call_04(kernel, operands, in_place, outputs, arch: int, options: dict[str, Any]):
-    import jax_triton
+    import jax_triton  # pyright: ignore[reportMissingImports]
 
     refs = tuple(map(jax.new_ref, in_place))
     unused = (0,) * len(refs)
@@ -72,7 +72,7 @@ def _call_04(kernel, operands, in_place, outputs, arch: int, options: dict[str, 
 
 
 def _call_03(kernel, operands, in_place, outputs, arch: int, options: dict[str, Any]):
-    import jax_triton
+    import jax_triton  # pyright: ignore[reportMissingImports]
 
     # an output that aliases an operand is a parameter of its own: the unused one
     first = sum(isinstance(each, Array) for each in operands)

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import triton_interpreter
 from aot import compile_for, needs_aot
+from triton_interpreter import launch
 
 from pallas_kernels import kv_write, triton_call
 from pallas_kernels.kv_write import triton_write
@@ -18,16 +20,15 @@ LARGEST = {"int8": 127, "float8_e4m3fn": 448, "float8_e5m2": 57344}
 
 @pytest.fixture(params=kv_write.IMPLEMENTATIONS)
 def write(request):
-    """The implementation: Triton's in its interpreter, where the machine has no GPU."""
     if request.param == "reference":
-        yield kv_write.write
-        return
-    if reason := triton_call.why_not():
+        return kv_write.write
+    if reason := triton_interpreter.why_not():
         pytest.skip(reason)
-    from triton_interpreter import interpreted
 
-    with interpreted():
-        yield partial(kv_write.write, implementation="triton")
+    def write(*arrays, **scales):
+        return launch(partial(kv_write.write, implementation="triton", **scales), *arrays)
+
+    return write
 
 
 def random_step(T: int, D: int, new: str, pages: str, seed: int = 0):
@@ -116,14 +117,9 @@ def test_float8_pages_get_rounded_shares_of_the_scale(pages):
     k, v, before, slots = random_step(11, 64, "float32", pages)
     scale = np.array([0.5, 0.25, 2**-18], np.float32)
 
-    after = kv_write.write(
-        k,
-        v,
-        *map(jnp.asarray, before),
-        jnp.asarray(slots),
-        k_scale=jnp.asarray(scale),
-        v_scale=jnp.asarray(scale[::-1]),
-    )
+    arrays = [k, v, *map(jnp.asarray, before), jnp.asarray(slots)]
+    scales = {"k_scale": jnp.asarray(scale), "v_scale": jnp.asarray(scale[::-1])}
+    after = kv_write.write(*arrays, **scales)
 
     # XLA may write a NaN with other bits
     k_pages, v_pages = (np.asarray(each, np.float32) for each in after)
@@ -140,9 +136,10 @@ def test_the_largest_numbers_of_small_types(dtype):
 
 def test_an_unknown_implementation_is_refused_with_the_known_ones():
     k, v, before, slots = random_step(3, 64, "float32", "float32")
+    arrays = [k, v, *map(jnp.asarray, before), jnp.asarray(slots)]
 
     with pytest.raises(NotImplementedError, match="'cuda'.*reference, triton"):
-        kv_write.write(k, v, *map(jnp.asarray, before), jnp.asarray(slots), implementation="cuda")
+        kv_write.write(*arrays, implementation="cuda")
 
 
 def test_what_the_triton_kernel_cannot_write_is_said_with_the_numbers(monkeypatch):

@@ -6,6 +6,7 @@ It multiplies no bfloat16, so float16 stands for it; what differs is one convers
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,12 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from partial_attention import partial_attention
 from ragged import Ragged, Shape, make_ragged
+from triton_interpreter import launch, needs_triton
 
 from pallas_kernels import triton_call
 from pallas_kernels.paged_attention import triton_ragged
 from pallas_kernels.paged_attention.triton_ragged import ragged
-
-needs_triton = pytest.mark.skipif(triton_call.why_not() is not None, reason=triton_call.MISSING)
 
 # a prompt of several pages, chunks, decodes of several lengths, and an empty row
 SPANS = [(0, 37), (70, 20), (0, 1), (12, 1), (63, 1), (130, 3)]
@@ -28,16 +28,13 @@ SHAPE = Shape(T=70, B=7, N=9, D=64)
 
 # float32: sums of some hundred terms of order one, in another order than the oracle's
 FLOAT32 = 1e-5
-# float16 keeps 11 bits: the result and each weight are rounded by up to 2^-12
-FLOAT16 = 2e-3
+# float16 keeps 11 bits: the result and each weight are rounded by up to 2^-12; bfloat16 keeps 8
+TOLERANCES = {"float32": FLOAT32, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 def run(batch: Ragged, compute_capability=(9, 0), **options) -> tuple[np.ndarray, np.ndarray]:
-    from triton_interpreter import interpreted
-
-    k_pages, v_pages = map(jnp.asarray, batch.written())
-    with interpreted(compute_capability):
-        out, lse = ragged(jnp.asarray(batch.q), k_pages, v_pages, batch.table, **options)
+    arrays = (jnp.asarray(batch.q), *map(jnp.asarray, batch.written()), batch.table)
+    out, lse = launch(partial(ragged, **options), *arrays, compute_capability=compute_capability)
     assert out.dtype == batch.q.dtype and lse.dtype == jnp.float32
     return np.asarray(out, np.float64), np.asarray(lse, np.float64)
 
@@ -51,7 +48,7 @@ def check(batch: Ragged, compute_capability=(9, 0), scale: float | None = None, 
 
     out, lse = run(batch, compute_capability, scale=scale, **options)
 
-    tolerance = FLOAT16 if batch.q.dtype == np.float16 else FLOAT32
+    tolerance = TOLERANCES[str(batch.q.dtype)]
     np.testing.assert_allclose(out, expected_out, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(lse, expected_lse, rtol=tolerance, atol=tolerance)
 
@@ -206,6 +203,28 @@ def test_pages_of_other_types_are_converted(dtype, compute_capability):
     batch = rounded(make_ragged(SHAPE, SPANS), dtype, factor)
 
     check(batch, compute_capability, scale=0.125 / factor)
+
+
+@needs_triton
+@pytest.mark.gpu
+@pytest.mark.parametrize("head_dim", [64, 80, 128, 256])
+@pytest.mark.parametrize("options", [{}, {"window": 50, "softcap": 2.0}], ids=str)
+def test_bfloat16_on_a_gpu(head_dim, options):
+    batch = make_ragged(replace(SHAPE, D=head_dim, dtype="bfloat16"), SPANS)
+
+    check(batch, triton_call.compute_capability(), **options)
+
+
+@needs_triton
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "int8"])
+def test_small_pages_become_bfloat16_on_a_gpu(dtype):
+    factor = 20.0 if dtype == "int8" else 1.0
+    batch = rounded(make_ragged(SHAPE, SPANS), dtype, factor)
+    queries = [each.astype("bfloat16") for each in batch.queries]
+    batch = replace(batch, q=batch.q.astype("bfloat16"), queries=queries)
+
+    check(batch, triton_call.compute_capability(), scale=0.125 / factor)
 
 
 @needs_triton

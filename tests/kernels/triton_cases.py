@@ -10,7 +10,7 @@ from pallas_kernels.paged_attention.triton_ragged import ragged
 
 def abstract_table(T: int, B: int, N: int) -> PageTable:
     shapes = ((T,), (T,), (B + 1,), (B, N), (B,))
-    return PageTable(*(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes))
+    return jax.eval_shape(lambda: PageTable(*(jnp.zeros(shape, jnp.int32) for shape in shapes)))
 
 
 def ragged_case(

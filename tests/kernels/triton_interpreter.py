@@ -1,7 +1,8 @@
 """Runs Triton kernels on a CPU, element by element in numpy, with the wrappers around them.
 
-    with interpreted():
-        out, lse = ragged(q, ...)         # not jitted: the interpreter wants arrays
+    out, lse = launch(partial(ragged, scale=1.0), q, k_pages, v_pages, table)
+
+On a GPU the same tests run the compiled kernels.
 
 Triton decides when it is imported whether it interprets, so that happens in a process of its own.
 Neither a GPU nor PyTorch is needed.  bfloat16 is: the interpreter multiplies its bits.
@@ -15,12 +16,18 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+
+from pallas_kernels import triton_call
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +72,28 @@ class Tensor:
         assert other.array is self.array
 
 
+def why_not() -> str | None:
+    """Why Triton kernels cannot be run here, or None if they can."""
+    if reason := triton_call.why_not():
+        return reason
+    if jax.default_backend() != "gpu" and version("triton").startswith("3.6."):
+        return "the interpreter of triton 3.6 has no loops with NumPy 2.4"
+    return None
+
+
+needs_triton = pytest.mark.skipif(why_not() is not None, reason=f"no Triton kernels: {why_not()}")
+
+
+def launch(function: Callable, *arrays: Any, compute_capability: tuple[int, int] = (9, 0)) -> Any:
+    """Calls what launches a kernel: interpreted, or jitted where there is a GPU."""
+    if jax.default_backend() != "gpu":
+        with interpreted(compute_capability):
+            return function(*arrays)
+    if compute_capability != triton_call.compute_capability():
+        pytest.skip(f"this is for a GPU of {compute_capability}")
+    return jax.jit(function)(*arrays)
+
+
 @contextlib.contextmanager
 def interpreted(compute_capability: tuple[int, int] = (9, 0)) -> Iterator[None]:
     """Lets `triton_call` run kernels in the interpreter, as they are on such a GPU."""
@@ -74,8 +103,6 @@ def interpreted(compute_capability: tuple[int, int] = (9, 0)) -> Iterator[None]:
 
 
 def _call(kernel, *operands, in_place=(), outputs=(), grid, compute_capability, **constants):
-    import jax.numpy as jnp
-
     constants = {k: v for k, v in constants.items() if k not in ("num_warps", "num_stages")}
     arrays = [each if isinstance(each, int) else np.array(each) for each in operands]
     changed = [np.array(each) for each in in_place]
