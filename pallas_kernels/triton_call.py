@@ -31,7 +31,7 @@ def compute_capability() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def triton_call(
+def launch(
     kernel: Callable[..., None],
     *operands: Array | int,
     in_place: tuple[Array, ...] = (),
@@ -92,5 +92,5 @@ def _call_03(kernel, operands, in_place, outputs, arch: int, options: dict[str, 
 
 
 def ptx_version(arch: int) -> int:
-    """The oldest PTX that has the GPU: Triton writes the newest, which an older ptxas refuses."""
+    """As new as the GPU needs.  Triton writes the newest it can, which many a ptxas refuses."""
     return 87 if arch <= 100 else 88

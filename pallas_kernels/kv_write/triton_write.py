@@ -42,16 +42,18 @@ def write(
 
     T, K, D = k.shape
     P, _, S, _ = k_pages.shape
-    has_scale = k_scale is not None and v_scale is not None
+    has_scales = k_scale is not None
+    if k_scale is None or v_scale is None:
+        k_scale = v_scale = slots  # some pointers, never read
     dims = 1 << (D - 1).bit_length()
     rows = ELEMENTS // dims
-    k_pages, v_pages = triton_call.triton_call(
+    k_pages, v_pages = triton_call.launch(
         write_both,
         k,
         v,
         slots,
-        k_scale if has_scale else slots,  # some pointer, never read
-        v_scale if has_scale else slots,
+        k_scale,
+        v_scale,
         T * K,
         P * S,
         in_place=(k_pages, v_pages),
@@ -62,7 +64,7 @@ def write(
         S=S,
         ROWS=rows,
         DIMS=dims,
-        LARGEST=largest_of(k_pages.dtype) if has_scale else 0.0,
+        LARGEST=largest_of(k_pages.dtype) if has_scales else 0.0,
         IS_INTEGER=k_pages.dtype == jax.numpy.int8,
     )
     return k_pages, v_pages

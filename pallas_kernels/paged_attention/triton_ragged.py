@@ -113,7 +113,7 @@ def ragged(
     rows = _rows(T, table.lengths.shape[0], H // K)
     sizes = tiling(rows, D, q.dtype.name, k_pages.dtype.name, capability)
     tiles = query_tiles(table, sizes.rows // (H // K), least_queries)
-    out, lse = triton_call.triton_call(
+    out, lse = triton_call.launch(
         attend,
         q,
         *(_readable(pages, capability) for pages in (k_pages, v_pages)),

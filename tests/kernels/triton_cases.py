@@ -37,9 +37,9 @@ def ragged_case(
 
 
 def kv_write_case(
-    implementation: str = "triton", T: int = 256, dtype: str = "bfloat16", D: int = 128
+    implementation: str = "triton", T: int = 256, K: int = 8, D: int = 128, dtype: str = "bfloat16"
 ):
-    K, S = 8, 16
+    S = 16
     new = jax.ShapeDtypeStruct((T, K, D), jnp.bfloat16)
     pages = jax.ShapeDtypeStruct((4096, K, S, D), dtype)
     slots = jax.ShapeDtypeStruct((T,), jnp.int32)

@@ -96,8 +96,8 @@ def launch(function: Callable, *arrays: Any, compute_capability: tuple[int, int]
 
 @contextlib.contextmanager
 def interpreted(compute_capability: tuple[int, int] = (9, 0)) -> Iterator[None]:
-    """Lets `triton_call` run kernels in the interpreter, as they are on such a GPU."""
-    patches = {"triton_call": _call, "compute_capability": lambda: compute_capability}
+    """Lets `triton_call.launch` run kernels in the interpreter, as they are on such a GPU."""
+    patches = {"launch": _call, "compute_capability": lambda: compute_capability}
     with mock.patch.multiple("pallas_kernels.triton_call", **patches):
         yield
 
