@@ -34,7 +34,7 @@ from pallas_kernels.paged_attention.aligned_tiles import (
 WARPGROUP_ROWS = 64  # of one wgmma
 ROWS = 2 * WARPGROUP_ROWS
 STAGES = 2  # KV tiles in shared memory
-COMPUTING_REGISTERS, COPYING_REGISTERS = 240, 24  # 2 · 240 + 24 ≤ 65536 / 128
+COMPUTING_REGISTERS, COPYING_REGISTERS = 232, 40  # 2 · 232 + 40 ≤ 65536 / 128
 LOG2E = math.log2(math.e)
 # A power of two: its product with any factor is exact, so that a row which has seen only masked
 # scores computes exp2(0), not exp2 of a large number's rounding error.
@@ -140,7 +140,6 @@ def find_work(refs: Refs, plan: Plan) -> Work:
 
 def copy_pages(refs: Refs, plan: Plan, work: Work) -> None:
     """The copying warpgroup: one warp for keys, one for values, as far ahead as there is room."""
-    plgpu.set_max_registers(COPYING_REGISTERS, action="decrease")
     keys = partial(_copy, refs.k_pages, refs.k, refs.k_ready, refs.k_free)
     values = partial(_copy, refs.v_pages, refs.v, refs.v_ready, refs.v_free)
 
@@ -186,7 +185,6 @@ class State(NamedTuple):
 
 def attend(refs: Refs, plan: Plan, work: Work, warpgroup: Array) -> None:
     """A computing warpgroup."""
-    plgpu.set_max_registers(COMPUTING_REGISTERS, action="increase")
     _copy_queries(refs, plan, work, warpgroup)
     state = State(
         plgpu.layout_cast(jnp.zeros((WARPGROUP_ROWS, plan.dim), jnp.float32), WGMMA),
@@ -409,14 +407,16 @@ def _store_rows(refs: Refs, plan: Plan, work: Work, warpgroup: Array, out: Array
 
 
 def _kernel(plan: Plan, *refs) -> None:
-    refs = Refs(*refs)
-    work = find_work(refs, plan)
     warpgroup = lax.axis_index("warpgroup")
 
-    @pl.when(work.begin < work.end)
-    def _():
-        pl.when(warpgroup == 2)(lambda: copy_pages(refs, plan, work))
-        pl.when(warpgroup < 2)(lambda: attend(refs, plan, work, warpgroup))
+    def run(role, registers, action):
+        plgpu.set_max_registers(registers, action=action)
+        # found in each role: a scalar that both share would take one of the copying one's registers
+        work = find_work(Refs(*refs), plan)
+        pl.when(work.begin < work.end)(lambda: role(Refs(*refs), plan, work))
+
+    pl.when(warpgroup == 2)(lambda: run(copy_pages, COPYING_REGISTERS, "decrease"))
+    pl.when(warpgroup < 2)(lambda: run(partial(attend, warpgroup=warpgroup), COMPUTING_REGISTERS, "increase"))
 
 
 def _scratch(plan: Plan) -> list:
@@ -494,7 +494,9 @@ def prefill(
         grid_names=("block", "tile"),
         num_threads=3,
         thread_name="warpgroup",
-        compiler_params=plgpu.CompilerParams(approx_math=True),
+        compiler_params=plgpu.CompilerParams(
+            approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane
+        ),
         interpret=interpret,
     )(
         padded,
