@@ -1,18 +1,19 @@
-"""Cuts the queries of a step into tiles for kernels that copy whole tiles.
+"""Cuts the queries of a step into tiles that begin at a multiple of eight tokens.
 
-A tile never crosses a sequence, and begins at a multiple of `ALIGNMENT` tokens, because the copy
-engine of a GPU addresses its tiles that way.  Its first and last places may be someone else's:
+The copy engine of a GPU moves tiles of 8 rows, and takes an index within one for another tile's.
+So the first and last places of a tile may be someone else's:
 
-    tokens   a a a | b b b b b b b b b b b | · · ·       alignment 4, tile size 8
-    tiles   [a a a x x x x x]
-                [x b b b b b b b] [b b b b · · x x] ...
+    tokens   a a a a a a a a a a b b b | c c c c c c c c · · ·        size 16
+             |               |               |
+    tiles   [a a a a a a a a a a x x x x x x]
+                            [x x b b b x x x x x x x x x x x]
+                            [x x x x x c c c c c c c c x x x] ...
 
-All is computed on the device with a handful of small operations, and no host work.
+Compared with `query_tiles` this costs some places, and nothing in a long prompt.
 """
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int
@@ -22,47 +23,48 @@ from pallas_kernels.page_table import PageTable
 ALIGNMENT = 8
 
 
-class QueryTiles(NamedTuple):
-    """M tiles.  A tile owns the tokens `begin` to `end` and computes `start` to `start + size`."""
+class AlignedTiles(NamedTuple):
+    """M tiles.  A tile covers `start` to `start + size`, of which `begin` to `end` are its own."""
 
-    sequence: Int[Array, " M"]  # B for tokens that are padding
+    sequence: Int[Array, " M"]  # a row of the table
     start: Int[Array, " M"]
     begin: Int[Array, " M"]
-    end: Int[Array, " M"]  # `begin` in a tile that is padding
-    position: Int[Array, " M"]  # of `start`: before 0 where that is another sequence's
-    num_keys: Int[Array, " M"]  # of the sequence, 0 for padding
+    end: Int[Array, " M"]  # not after `begin` where the tile has nothing to do
+    position: Int[Array, " M"]  # of `start`: negative where that is another sequence's
+    num_keys: Int[Array, " M"]  # in the sequence; 0 where the tokens are padding
 
 
-def cut_into_query_tiles(table: PageTable, size: int, least_queries: int = 1) -> QueryTiles:
-    """Tiles for all tokens but those of sequences with fewer than `least_queries` of them.
+def aligned_tiles(table: PageTable, size: int, least_queries: int = 1) -> AlignedTiles:
+    """Tiles for all tokens, padding too, but those of sequences with fewer than `least_queries`.
 
-    Sequence b has the tiles from begins[b] // size + b on: so far apart that they never collide.
+    Sequence b has the tiles from begins[b] // size + b on, so that nothing need be summed up.
+    They do not reach the next one's: b's tokens end where those of b + 1 begin, so that even if
+    its tiles do not begin together with multiples of `size`, they are at most one more than those.
     """
     T, B = table.positions.shape[0], table.lengths.shape[0]
-    ends = jnp.append(table.query_starts[1:], T)  # what follows the sequences is padding
-    begins = table.query_starts
+    begins, ends = table.query_starts, jnp.append(table.query_starts[1:], T)
     origins = begins - begins % ALIGNMENT
     first_tiles = origins // size + jnp.arange(B + 1)
     tile = jnp.arange(-(-T // size) + B)
-    sequence = jnp.sum(first_tiles[None, 1:] <= tile[:, None], axis=1)
+    sequence = jnp.sum(first_tiles[1:] <= tile[:, None], axis=1)  # B: padding
     start = origins[sequence] + (tile - first_tiles[sequence]) * size
     begin = jnp.maximum(begins[sequence], start)
     end = jnp.minimum(ends[sequence], start + size)
-    num_queries = (ends - begins)[sequence]
-    is_served = (num_queries >= least_queries) | (sequence == B)
-    end = jnp.where(is_served, jnp.maximum(begin, end), begin)
-    position = table.positions.at[begin].get(mode="clip") - (begin - start)
-    num_keys = jnp.append(table.lengths, 0)[sequence]
-    return QueryTiles(sequence, start, begin, end, position, num_keys)
+    is_served = ((ends - begins)[sequence] >= least_queries) | (sequence == B)
+    return AlignedTiles(
+        sequence=jnp.minimum(sequence, B - 1),
+        start=start,
+        begin=begin,
+        end=jnp.where(is_served, end, begin),
+        position=table.positions.at[begin].get(mode="clip") - (begin - start),
+        num_keys=jnp.append(table.lengths, 0)[sequence],
+    )
 
 
-def tile_of_tokens(table: PageTable, size: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
+def places_of_tokens(table: PageTable, size: int) -> tuple[Int[Array, " T"], Int[Array, " T"]]:
     """Each token's tile, and its place in that."""
-    tokens = jnp.arange(table.positions.shape[0])
-    sequence = jnp.sum(table.query_starts[None, 1:] <= tokens[:, None], axis=1)
+    token = jnp.arange(table.positions.shape[0])
+    sequence = jnp.sum(table.query_starts[1:] <= token[:, None], axis=1)
     begin = table.query_starts[sequence]
-    place = tokens - begin + begin % ALIGNMENT
-    return (begin - begin % ALIGNMENT) // size + sequence + place // size, place % size
-
-
-__all__ = ["ALIGNMENT", "QueryTiles", "cut_into_query_tiles", "tile_of_tokens"]
+    origin = begin - begin % ALIGNMENT
+    return origin // size + sequence + (token - origin) // size, (token - origin) % size
