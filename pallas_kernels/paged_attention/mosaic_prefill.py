@@ -39,7 +39,9 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
     K, S = k_pages.shape[1:3]
     if compute_capability != (9, 0):
         major, minor = compute_capability
-        return f"mosaic prefill multiplies with wgmma, which sm_90 has and sm_{major}{minor} has not"
+        return (
+            f"mosaic prefill multiplies with wgmma, which sm_90 has and sm_{major}{minor} has not"
+        )
     if q.dtype.name not in TYPES or k_pages.dtype != q.dtype:
         return (
             f"mosaic prefill multiplies pages as they are, with queries of the same type, "

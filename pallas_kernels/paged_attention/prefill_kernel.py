@@ -16,6 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from pallas_kernels.paged_attention.aligned_tiles import ALIGNMENT
+from pallas_kernels.paged_attention.prefill_scores import LOG2E, WGMMA, seen_keys, to_base_two
 from pallas_kernels.paged_attention.prefill_work import (
     STAGES,
     WARPGROUP_ROWS,
@@ -28,11 +29,9 @@ from pallas_kernels.paged_attention.prefill_work import (
 
 # Each warpgroup begins with 168; the computing ones take exactly what the copying one gives.
 COMPUTING_REGISTERS, COPYING_REGISTERS = 232, 40
-LOG2E = 1.4426950408889634  # exponentials are to base two, as the hardware has them
 # Finite, as (-inf) - (-inf) would be NaN; and a power of two, whose product with the scale is
 # exact, so that a row that has seen nothing yet has exp2(0) and not exp2 of a rounding error.
 MASKED = -(2.0**100)
-WGMMA = plgpu.Layout.WGMMA
 
 
 def run_block(plan: Plan, *refs) -> None:
@@ -147,9 +146,9 @@ def _visit(
     plgpu.barrier_wait(refs.k_ready.at[stage])
     scores = _scores(warpgroup, refs, plan, stage)
     plgpu.barrier_arrive(refs.k_free.at[stage])
-    scores, unit = _to_base_two(warpgroup, refs, plan, work, first_key, scores)
+    scores, unit = to_base_two(warpgroup, refs, plan, work, first_key, scores)
     if at_begin or at_end:
-        seen = _seen(warpgroup, plan, work, first_key, at_begin, at_end)
+        seen = seen_keys(warpgroup, plan, work, first_key, at_begin, at_end)
         scores = jnp.where(seen, scores, MASKED)
     peak = jnp.maximum(state.peak, scores.max(axis=1) * unit)
     shrink = jnp.exp2(state.peak - peak)
@@ -182,7 +181,9 @@ def _scores(warpgroup: Array, refs: Refs, plan: Plan, stage: Array) -> Array:
         _take_turns(refs)  # it is on its way: the tensor cores are the other's next
         return accumulator[...]
 
-    return pl.run_scoped(multiply, plgpu.ACC((WARPGROUP_ROWS, plan.keys), jnp.float32))
+    return pl.run_scoped(
+        multiply, plgpu.WGMMAAccumulatorRef((WARPGROUP_ROWS, plan.keys), jnp.float32)
+    )
 
 
 def _add_product(out: Array, weights: Array, v, plan: Plan) -> Array:
@@ -190,53 +191,13 @@ def _add_product(out: Array, weights: Array, v, plan: Plan) -> Array:
         out = out + jnp.dot(weights, v[...], preferred_element_type=jnp.float32)
         plgpu.commit_smem()
         return out
-    return pl.run_state(lambda ref: plgpu.wgmma(ref, weights, v))(plgpu.ACC.init(out))
+    accumulate = pl.run_state(lambda ref: plgpu.wgmma(ref, weights, v))
+    return accumulate(plgpu.WGMMAAccumulatorRef.init(out))  # pyright: ignore[reportReturnType]
 
 
-def _to_base_two(
-    warpgroup: Array, refs: Refs, plan: Plan, work: Work, first_key: Array, scores: Array
-) -> tuple[Array, float]:
-    """Scores, and the factor that makes them exponents of two: one instruction less where it can."""
-    if plan.softcap is None and not plan.has_alibi:
-        return scores, plan.scale * LOG2E
-    if plan.softcap is None:
-        scores = scores * (plan.scale * LOG2E)
-    else:  # c tanh(s / c) = c - 2c / (1 + exp(2s / c)): the hardware's tanh keeps 11 bits only
-        grown = jnp.exp2(scores * (2 * LOG2E * plan.scale / plan.softcap))
-        scores = plan.softcap * LOG2E - 2 * plan.softcap * LOG2E / (1 + grown)
-    if plan.has_alibi:
-        key, row = _iota(plan, 1), _iota(plan, 0)
-        query = _place(warpgroup, plan, row) + (work.position - first_key)
-        slopes = plgpu.layout_cast(jnp.zeros(scores.shape, jnp.float32), WGMMA)
-        for box in work.boxes(plan, warpgroup):
-            slopes = jnp.where(row >= box.row, refs.slopes[box.head] * LOG2E, slopes)
-        scores += slopes * (key - query).astype(jnp.float32)
-    return scores, 1.0
-
-
-def _iota(plan: Plan, axis: int) -> Array:
-    return plgpu.broadcasted_iota(jnp.int32, (WARPGROUP_ROWS, plan.keys), axis, layout=WGMMA)
-
-
-def _place(warpgroup: Array, plan: Plan, row: Array) -> Array:
-    """Which token of the tile a row is."""
-    return (row + warpgroup * WARPGROUP_ROWS) & (plan.tokens - 1)
-
-
-def _seen(
-    warpgroup: Array, plan: Plan, work: Work, first_key: Array, at_begin: bool, at_end: bool
-) -> Array:
-    key = _iota(plan, 1)
-    query = _place(warpgroup, plan, _iota(plan, 0)) + (work.position - first_key)
-    # Rows behind the sequence's last query see keys that nobody has written; they are not stored.
-    at_or_before = key <= query if plan.causal else key < work.num_keys - first_key
-    if not at_begin:
-        return at_or_before
-    in_window = key > query - plan.window
-    return at_or_before & in_window if at_end else in_window
-
-
-def _clear_unwritten(warpgroup: Array, refs: Refs, plan: Plan, written: Array, stage: Array) -> None:
+def _clear_unwritten(
+    warpgroup: Array, refs: Refs, plan: Plan, written: Array, stage: Array
+) -> None:
     """Zeroes values that nobody has written: times a weight of 0, NaN is NaN."""
     tile = refs.v.at[stage]
 

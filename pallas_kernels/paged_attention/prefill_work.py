@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -12,6 +12,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 WARPGROUP_ROWS = 64  # of one wgmma
 ROWS = 2 * WARPGROUP_ROWS
 STAGES = 2  # KV tiles in shared memory
+Ref = Any  # JAX has no public type for what a kernel gets
 MOST_HEADS = 16  # of a tile, which so has 8 tokens at least
 
 
@@ -63,7 +64,10 @@ class Plan:
     def scratch(self) -> list:
         """Shared memory and barriers, in the order of `Refs`."""
         width = math.gcd(self.dim * 2, 128)  # bytes that are swizzled: 32 for a dim of 80
-        swizzled = (plgpu.TilingTransform((8, width // 2)), plgpu.SwizzleTransform(width))
+        swizzled = (
+            plgpu.TilingTransform((8, width // 2)),  # pyright: ignore[reportAbstractUsage]
+            plgpu.SwizzleTransform(width),  # pyright: ignore[reportAbstractUsage]
+        )
         rows, keys = (2, WARPGROUP_ROWS, self.dim), (STAGES, self.keys, self.dim)
         filled = plgpu.Barrier(num_barriers=STAGES, num_arrivals=self.keys // self.piece)
         used = plgpu.Barrier(num_barriers=STAGES, num_arrivals=2)
@@ -83,24 +87,24 @@ class Plan:
 class Refs(NamedTuple):
     """Global memory, shared memory and barriers, in the order of the kernel's arguments."""
 
-    q: Array  # [T, H, D]
-    k_pages: Array  # [P, K, S, D]
-    v_pages: Array
-    pages: Array  # [B, N]
-    tiles: Array  # [M, 6]
-    slopes: Array  # [H]
-    out: Array  # [T, H, D]
-    lse: Array  # [M, H // heads, ROWS]
-    rows: tuple[Array, Array]  # [2, 64, D] twice in one place: swizzled, and as it is in `out`
-    k: Array  # [STAGES, keys, D]
-    v: Array
-    q_ready: Array
-    k_ready: Array
-    v_ready: Array
-    k_free: Array
-    v_free: Array
-    turn: Array
-    both: Array
+    q: Ref  # [T, H, D]
+    k_pages: Ref  # [P, K, S, D]
+    v_pages: Ref
+    pages: Ref  # [B, N]
+    tiles: Ref  # [M, 6]
+    slopes: Ref  # [H]
+    out: Ref  # [T, H, D]
+    lse: Ref  # [M, H // heads, ROWS]
+    rows: tuple[Ref, Ref]  # [2, 64, D] twice in one place: swizzled, and as it is in `out`
+    k: Ref  # [STAGES, keys, D]
+    v: Ref
+    q_ready: Ref
+    k_ready: Ref
+    v_ready: Ref
+    k_free: Ref
+    v_free: Ref
+    turn: Ref
+    both: Ref
 
 
 class Box(NamedTuple):

@@ -34,9 +34,7 @@ def jitted(**options):
     return jax.jit(functools.partial(prefill, interpret=interpret, **options))
 
 
-def run(
-    batch: Ragged, alibi: np.ndarray | None = None, **options
-) -> tuple[np.ndarray, np.ndarray]:
+def run(batch: Ragged, alibi: np.ndarray | None = None, **options) -> tuple[np.ndarray, np.ndarray]:
     arrays = [jnp.asarray(each) for each in (batch.q, *batch.written())]
     slopes = None if alibi is None else jnp.asarray(alibi, jnp.float32)
     out, lse = jitted(**options)(*arrays, batch.table, alibi=slopes)
@@ -62,12 +60,15 @@ def check(batch: Ragged, **options) -> None:
     assert_near(batch, got, attention_and_lse(batch, scale, **options))
 
 
-@pytest.mark.parametrize("page_size", [8, 16, pytest.param(64, marks=pytest.mark.slow), 128])
+@pytest.mark.parametrize("page_size", [8, pytest.param(64, marks=pytest.mark.slow), 128])
 def test_it_is_attention_whatever_the_page_size(page_size):
     check(make_ragged(replace(SHAPE, S=page_size, N=512 // page_size), CHUNKS))
 
 
-@pytest.mark.parametrize("head_dim", [80, pytest.param(96, marks=pytest.mark.slow), 128, 256])
+@pytest.mark.parametrize(
+    "head_dim",
+    [pytest.param(80, marks=pytest.mark.slow), pytest.param(96, marks=pytest.mark.slow), 128, 256],
+)
 def test_head_dimensions(head_dim):
     check(make_ragged(replace(SHAPE, D=head_dim), CHUNKS))
 
@@ -78,7 +79,11 @@ def test_a_page_that_is_larger_than_a_tile_is_cut():
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads"),
-    [(2, 2), (6, 1), (16, 1), *[pytest.param(*x, marks=pytest.mark.slow) for x in [(64, 1), (7, 1)]]],
+    [
+        (2, 2),
+        (16, 1),
+        *[pytest.param(*x, marks=pytest.mark.slow) for x in [(6, 1), (64, 1), (7, 1)]],
+    ],
 )
 def test_query_heads_share_kv_heads_in_order(heads, kv_heads):
     check(make_ragged(replace(SHAPE, H=heads, K=kv_heads, T=24), [(130, 7), (3, 10)]))
@@ -96,7 +101,7 @@ def test_stages_are_filled_anew_many_times():
     check(make_ragged(LONG, [(800, 30), (500, 3)]))
 
 
-@pytest.mark.parametrize("window", [1, 100, 200])
+@pytest.mark.parametrize("window", [1, pytest.param(100, marks=pytest.mark.slow), 200])
 def test_a_sliding_window(window):
     check(make_ragged(LONG, [(700, 30), (90, 10)]), window=window)
 
@@ -122,7 +127,7 @@ def test_alibi_comes_after_the_softcap():
     check(make_ragged(SHAPE, CHUNKS), alibi=np.array([0.5, 0.1, 0.02, 0.0]), softcap=3.0)
 
 
-@pytest.mark.parametrize("window", [None, 120])
+@pytest.mark.parametrize("window", [pytest.param(None, marks=pytest.mark.slow), 120])
 def test_without_causality_all_keys_are_seen(window):
     check(make_ragged(SHAPE, CHUNKS), causal=False, window=window)
 
@@ -150,6 +155,7 @@ def test_steps_that_are_smaller_than_a_tile(shape):
     check(make_ragged(shape, [(5, 3)]))
 
 
+@pytest.mark.slow
 def test_a_step_of_padding_alone():
     out, lse = run(make_ragged(SHAPE, []), scale=1.0)
 
