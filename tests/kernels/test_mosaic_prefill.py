@@ -82,7 +82,7 @@ def test_a_page_that_is_larger_than_a_tile_is_cut():
     [
         (2, 2),
         (16, 1),
-        *[pytest.param(*x, marks=pytest.mark.slow) for x in [(6, 1), (64, 1), (7, 1)]],
+        *[pytest.param(*x, marks=pytest.mark.slow) for x in [(6, 1), (16, 1), (64, 1), (7, 1)]],
     ],
 )
 def test_query_heads_share_kv_heads_in_order(heads, kv_heads):
@@ -101,7 +101,10 @@ def test_stages_are_filled_anew_many_times():
     check(make_ragged(LONG, [(800, 30), (500, 3)]))
 
 
-@pytest.mark.parametrize("window", [1, pytest.param(100, marks=pytest.mark.slow), 200])
+@pytest.mark.parametrize(
+    "window",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow), 200],
+)
 def test_a_sliding_window(window):
     check(make_ragged(LONG, [(700, 30), (90, 10)]), window=window)
 
@@ -150,7 +153,7 @@ def test_sequences_with_too_few_queries_are_left_out():
     assert_near(batch, got, (expected, expected_lse))
 
 
-@pytest.mark.parametrize("shape", [replace(SHAPE, T=3, B=1), replace(SHAPE, T=13, B=2)], ids=str)
+@pytest.mark.parametrize("shape", [replace(SHAPE, T=3, B=1)], ids=str)
 def test_steps_that_are_smaller_than_a_tile(shape):
     check(make_ragged(shape, [(5, 3)]))
 
