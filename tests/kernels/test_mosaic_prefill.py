@@ -81,7 +81,6 @@ def test_a_page_that_is_larger_than_a_tile_is_cut():
     ("heads", "kv_heads"),
     [
         (2, 2),
-        (16, 1),
         *[pytest.param(*x, marks=pytest.mark.slow) for x in [(6, 1), (16, 1), (64, 1), (7, 1)]],
     ],
 )
