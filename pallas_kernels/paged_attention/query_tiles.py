@@ -1,37 +1,49 @@
-"""A step's queries in tiles that never cross a sequence.
+"""Cuts a step's queries into tiles for a kernel, on the device, whatever the batch looks like.
 
-Prompts, chunks and single tokens become the same work:
+    tokens   a a a a a a | b | c c c | · ·     tile size 4
+    tiles    [a a a a] [a a] [b] [c c c] [· ·] [] []
 
-    tokens   a a a a a a | b | c c c          tile size 4
-    tiles    [a a a a] [a a · ·] [b · · ·] [c c c ·]
+A tile never crosses a sequence, so that its queries share their keys.  Padding tokens get tiles
+too, of a sequence without keys: somebody has to write zeros into their rows.  There are as many
+tiles as there could ever be; those that are left over are empty.
 """
-
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int
 
+from pallas_kernels.page_table import PageTable
 
-class Tiles(NamedTuple):
-    """M tiles of C queries.  `token` is T where a tile's place is empty."""
-
-    sequence: Int[Array, " M"]
-    token: Int[Array, "M C"]
+FIELDS = 4
 
 
-def cut_into_tiles(query_starts: Int[Array, " _"], num_tokens: int, size: int) -> Tiles:
-    """Cuts each sequence's queries into tiles of `size`; there are T // size + B at most.
+def query_tiles(table: PageTable, size: int, least_queries: int = 1) -> Int[Array, "M 4"]:
+    """Each tile's row in the table, first token, number of tokens, and keys in its sequence.
 
-    query_starts: i32[B + 1], which jaxtyping cannot check in an argument while B is unknown.
+    Sequences with fewer queries than `least_queries` have no keys.  The last tile comes first:
+    within a sequence it sees the most keys, and what starts last should be short.
     """
-    num_sequences = query_starts.shape[0] - 1
-    num_tiles = num_tokens // size + num_sequences if size > 1 else num_tokens
-    num_queries = jnp.diff(query_starts)
-    first_tile = jnp.cumulative_sum(-(-num_queries // size), include_initial=True)
-    tile = jnp.arange(num_tiles)
-    sequence = jnp.searchsorted(first_tile, tile, side="right") - 1
-    sequence = jnp.minimum(sequence, num_sequences - 1)  # the empty tiles at the end
-    offset = (tile - first_tile[sequence])[:, None] * size + jnp.arange(size)
-    is_real = offset < num_queries[sequence][:, None]
-    return Tiles(sequence, jnp.where(is_real, query_starts[sequence][:, None] + offset, num_tokens))
+    T, B = table.positions.shape[0], table.lengths.shape[0]
+    # the padding behind the last sequence is one sequence more
+    starts = jnp.append(table.query_starts, T)
+    num_queries = jnp.diff(starts)
+    ends = jnp.cumulative_sum(-(-num_queries // size))  # of each sequence's tiles
+    lengths = jnp.append(table.lengths, 0)
+    lengths = jnp.where(num_queries >= least_queries, lengths, 0)
+
+    tile = jnp.arange(most_tiles(T, B, size) - 1, -1, -1)
+    sequence = (tile[:, None] >= ends).sum(1)  # B + 1 for those left over
+
+    def of_sequence(values: Array) -> Array:
+        return values.at[sequence].get(mode="fill", fill_value=0)
+
+    offset = (tile - of_sequence(ends - -(-num_queries // size))) * size
+    first = of_sequence(starts[:-1]) + offset
+    count = jnp.clip(of_sequence(num_queries) - offset, 0, size)
+    row = jnp.minimum(sequence, B - 1)
+    return jnp.stack([row, first, count, of_sequence(lengths)], 1).astype(jnp.int32)
+
+
+def most_tiles(num_tokens: int, num_sequences: int, size: int) -> int:
+    """How many tiles a step can have: each but a sequence's last is full, and none is empty."""
+    return min(num_tokens, num_tokens // size + num_sequences + 1)

@@ -17,7 +17,7 @@ from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
 from pallas_kernels.page_table import PageTable
-from pallas_kernels.paged_attention.query_tiles import Tiles, cut_into_tiles
+from pallas_kernels.paged_attention.query_tiles import most_tiles, query_tiles
 
 TILE = 16  # queries a tile, where sequences have more than one
 GROUP = 16  # tiles that walk together: fewer are slower each, more wait for the longest
@@ -69,11 +69,12 @@ def attend(
     T = q.shape[0]
     K, S = k_pages.shape[1:3]
     is_decode = T == table.lengths.shape[0]
-    tiles = cut_into_tiles(table.query_starts, T, 1 if is_decode else TILE)
-    size = max(1, min(GROUP, len(tiles.token) // 2))  # empty groups are not walked
+    tile = 1 if is_decode else TILE
+    num_tiles = most_tiles(T, len(table.lengths), tile)
+    size = max(1, min(GROUP, num_tiles // 2))  # empty groups are not walked
     narrow = max(1, min(KEYS // size, CHUNK) // S)  # pages at a step
     wide = narrow * max(1, CHUNK // S // narrow)
-    walkers = _line_up(table, tiles, size, wide)
+    walkers = _line_up(table, tile, size, wide)
     look = partial(_look, k_pages, v_pages, scale=scale, window=window, softcap=softcap)
     first, shared = jnp.int32(0), None
     if is_decode and window is None and T > GROUP:
@@ -113,16 +114,19 @@ def num_shared_pages(table: PageTable, page_size: int) -> Int[Array, ""]:
     return jnp.cumprod(is_shared).sum()
 
 
-def _line_up(table: PageTable, tiles: Tiles, group: int, num_columns: int) -> Walkers:
-    """Whole groups of tiles, farthest first."""
-    T = len(table.positions)
+def _line_up(table: PageTable, tile: int, group: int, num_columns: int) -> Walkers:
+    """Tiles in whole groups, farthest first."""
+    row, first, count, length = query_tiles(table, tile).T
+    place = jnp.arange(tile)
+    is_real = (place < count[:, None]) & (length > 0)[:, None]
+    tokens = jnp.where(is_real, first[:, None] + place, len(table.positions))
     # an empty place sees nothing: its position is before the first key
-    positions = table.positions.at[tiles.token].get(mode="fill", fill_value=-1)
+    positions = table.positions.at[tokens].get(mode="fill", fill_value=-1)
     order = jnp.argsort(-positions.max(1))
     order = jnp.pad(order, (0, -len(order) % group), constant_values=len(order))
-    tokens = tiles.token.at[order].get(mode="fill", fill_value=T)
+    tokens = tokens.at[order].get(mode="fill", fill_value=len(table.positions))
     positions = positions.at[order].get(mode="fill", fill_value=-1)
-    sequence = tiles.sequence.at[order].get(mode="fill", fill_value=0)
+    sequence = row.at[order].get(mode="fill", fill_value=0)
     # a width that is no multiple would make `dynamic_slice` clamp in silence
     pages = jnp.pad(table.pages, ((0, 0), (0, -table.pages.shape[1] % num_columns)))
     return Walkers(tokens, positions, pages[sequence], table.lengths[sequence])

@@ -1,11 +1,14 @@
 """Ragged paged batches, and what attention over them is: loops over sequences, in float64."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 
 from pallas_kernels.page_table import PageTable
+
+INT8 = 32  # the deviation of int8 contents
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class Shape:
     K: int = 2
     D: int = 16
     dtype: str = "float32"
+    page_dtype: str | None = None  # of keys, values and pages, where it is not q's
+
+    @property
+    def stored(self) -> str:
+        return self.page_dtype or self.dtype
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Ragged:
 def make_ragged(
     shape: Shape, spans: list[tuple[int, int]], seed: int = 0, unwritten: float = np.nan
 ) -> Ragged:
-    """Random contents in random pages.
+    """Random contents in random pages; int8 ones are normal with a deviation of `INT8`.
 
     Slots that nobody has written hold NaN, or `unwritten`: those of the step's own tokens too.
     """
@@ -60,23 +68,28 @@ def make_ragged(
     T, B, N, S, H, K, D = shape.T, shape.B, shape.N, shape.S, shape.H, shape.K, shape.D
     assert len(spans) <= B and sum(new for _, new in spans) <= T
 
-    def normal(*dims: int) -> np.ndarray:
-        return np.array(jnp.asarray(rng.normal(size=dims), shape.dtype))
+    def normal(*dims: int, dtype: str) -> np.ndarray:
+        drawn = rng.normal(size=dims)
+        if dtype == "int8":
+            return np.clip(np.round(INT8 * drawn), -127, 127).astype(np.int8)
+        return np.array(jnp.asarray(drawn, dtype))
 
-    def of_step(sequences: list[np.ndarray], num_heads: int) -> np.ndarray:
+    def of_step(sequences: list[np.ndarray], num_heads: int, dtype: str) -> np.ndarray:
         """Each sequence's new tokens one after another, and noise for padding."""
         new = [rows[before:] for rows, (before, _) in zip(sequences, spans, strict=True)]
-        return np.concatenate([*new, normal(T - sum(map(len, new)), num_heads, D)])
+        return np.concatenate([*new, normal(T - sum(map(len, new)), num_heads, D, dtype=dtype)])
 
-    queries = [normal(new, H, D) for _, new in spans]
-    keys = [normal(before + new, K, D) for before, new in spans]
-    values = [normal(before + new, K, D) for before, new in spans]
+    queries = [normal(new, H, D, dtype=shape.dtype) for _, new in spans]
+    keys = [normal(before + new, K, D, dtype=shape.stored) for before, new in spans]
+    values = [normal(before + new, K, D, dtype=shape.stored) for before, new in spans]
     num_pages = [-(-(before + new) // S) for before, new in spans]
     P = B * N + 3  # a fixed number: the cache's shape too is compiled for
     free = list(rng.permutation(P))
     # rows beyond a sequence's pages name any page, also those of others and of nobody
     pages = rng.integers(0, P, size=(B, N)).astype(np.int32)
-    k_pages = np.full((P, K, S, D), unwritten, keys[0].dtype)
+    if shape.stored == "int8":
+        unwritten = 127  # it has no NaN
+    k_pages = np.full((P, K, S, D), unwritten, jnp.dtype(shape.stored))
     v_pages = k_pages.copy()
     for row, ((before, _), needed) in enumerate(zip(spans, num_pages, strict=True)):
         pages[row, :needed] = [free.pop() for _ in range(needed)]
@@ -84,8 +97,8 @@ def make_ragged(
             page, offset = pages[row, position // S], position % S
             k_pages[page, :, offset] = keys[row][position]
             v_pages[page, :, offset] = values[row][position]
-    q = np.concatenate([*queries, normal(T - sum(map(len, queries)), H, D)])
-    k, v = of_step(keys, K), of_step(values, K)
+    q = np.concatenate([*queries, normal(T - sum(map(len, queries)), H, D, dtype=shape.dtype)])
+    k, v = of_step(keys, K, shape.stored), of_step(values, K, shape.stored)
     table = make_table(shape, spans, pages, P)
     return Ragged(shape, spans, queries, keys, values, q, k, v, k_pages, v_pages, table)
 
@@ -109,30 +122,49 @@ def make_table(
     return PageTable(*(jnp.asarray(field) for field in fields))
 
 
-def attention(
+def attention(batch: Ragged, scale: float, **options) -> np.ndarray:
+    """[T, H, D] in float64, one query and one head at a time; zeros for padding."""
+    return attention_and_lse(batch, scale, **options)[0]
+
+
+def attention_and_lse(
     batch: Ragged,
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
     sinks: np.ndarray | None = None,
-) -> np.ndarray:
-    """[T, H, D] in float64, one query and one head at a time; zeros for padding."""
-    shape, out = batch.shape, []
-    for (before, new), q, k, v in zip(
-        batch.spans, batch.queries, batch.keys, batch.values, strict=True
-    ):
-        for i in range(new):
-            last = before + i + 1
-            first = 0 if window is None else max(0, last - window)
+    alibi: np.ndarray | None = None,
+    first: Sequence[int] | None = None,
+    causal: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Beside `attention`, [T, H]: the logarithm of each softmax's denominator, -inf for padding.
+
+    Sequence b's keys before first[b] are left out.  Where not causal, all others are seen.
+    """
+    shape = batch.shape
+    out, lse = np.zeros((shape.T, shape.H, shape.D)), np.full((shape.T, shape.H), -np.inf)
+    token = 0
+    for row, (before, new) in enumerate(batch.spans):
+        for position in range(before, before + new):
+            stop = position + 1 if causal else before + new
+            start = 0 if first is None else first[row]
+            start = start if window is None else max(start, position + 1 - window)
             for h in range(shape.H):
                 kv_head = h // (shape.H // shape.K)
-                seen = k[first:last, kv_head].astype(np.float64)
-                scores = seen @ q[i, h].astype(np.float64) * scale
+                seen = batch.keys[row][start:stop, kv_head].astype(np.float64)
+                scores = seen @ batch.q[token, h].astype(np.float64) * scale
                 if softcap is not None:
                     scores = softcap * np.tanh(scores / softcap)
+                if alibi is not None:
+                    scores = scores + float(alibi[h]) * (np.arange(start, stop) - position)
                 others = [] if sinks is None else [float(sinks[h])]
-                weights = np.exp(np.append(scores, others) - max(scores.max(), *others, -np.inf))
+                if not len(scores) + len(others):
+                    continue
+                peak = max([*scores, *others])
+                weights = np.exp(np.append(scores, others) - peak)
                 shares = weights[: len(scores)] / weights.sum()
-                out.append(shares @ v[first:last, kv_head].astype(np.float64))
-    written = np.array(out).reshape(-1, shape.H, shape.D)
-    return np.concatenate([written, np.zeros((shape.T - len(written), shape.H, shape.D))])
+                values = batch.values[row][start:stop, kv_head].astype(np.float64)
+                out[token, h] = shares @ values
+                lse[token, h] = peak + np.log(weights.sum())
+            token += 1
+    return out, lse
