@@ -20,6 +20,7 @@ MOST_HEADS = 32  # of a block, in registers; larger groups are cut
 MOST_STAGES = 8
 SCRATCH = 4096  # bytes for reductions across warps, for barriers, and kept by the system
 MOST_SPLITS = 128
+FEWEST_KEYS = 128  # of a split: a shorter one costs more to begin than to do
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,9 @@ def choose_splits(num_blocks: int, width: int, plan: Plan, gpu: Gpu) -> int:
 
     Blocks come in waves of `seats`.  Four waves lose at most an eighth to the last one, and even
     out sequences of different lengths; that is worth splits of 512 keys, whose partial results are
-    3 % of what they read.  An idle GPU is worth shorter ones, of 128.
+    3 % of what they read.  An idle GPU is worth shorter ones, of `FEWEST_KEYS`.
     """
     seats = gpu.num_sms * plan.blocks_per_sm
     for_balance = min(math.ceil(4 * seats / num_blocks), math.ceil(width / 512))
-    for_company = min(math.ceil(seats / num_blocks), math.ceil(width / 128))
+    for_company = min(math.ceil(seats / num_blocks), math.ceil(width / FEWEST_KEYS))
     return max(1, min(max(for_balance, for_company), MOST_SPLITS))
