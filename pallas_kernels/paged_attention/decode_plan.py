@@ -14,7 +14,6 @@ from jax import Array
 from jax.extend import backend
 
 KEYS = (64, 32, 16)  # of a tile: 16 rows of a product for each warp along them
-BLOCKS = (6, 4, 3, 2, 1)  # an SM, whose shared memory they share out
 LANES = 8  # columns of a tensor core's product: query heads, in multiples of it
 MOST_HEADS = 32  # of a block, in registers; larger groups are cut
 MOST_STAGES = 8
@@ -83,7 +82,9 @@ def plan_for(q: Array, k_pages: Array, gpu: Gpu) -> Plan | str:
     fixed = SCRATCH + 2 * keys * heads * q.dtype.itemsize  # weights, twice
     if k_pages.dtype != q.dtype:
         fixed += 2 * keys * D * q.dtype.itemsize  # converted values, twice
-    for blocks in BLOCKS:
+    # more than three of most shapes' blocks would want more registers than an SM has
+    is_small = warps == 1 or (D <= 64 and heads == LANES)
+    for blocks in range(4 if is_small else 3, 0, -1):
         stages = (gpu.shared_bytes // blocks - fixed) // (2 * keys * row)
         if stages >= 2:
             return Plan(keys, heads, warps, min(stages, MOST_STAGES), swizzle, blocks)
