@@ -14,12 +14,12 @@ from jax import Array
 from jax.extend import backend
 
 KEYS = (64, 32, 16)  # of a tile: 16 rows of a product for each warp along them
-BLOCKS = (6, 4, 3, 2, 1)  # an SM, whose shared memory they share out
 LANES = 8  # columns of a tensor core's product: query heads, in multiples of it
 MOST_HEADS = 32  # of a block, in registers; larger groups are cut
 MOST_STAGES = 8
 SCRATCH = 4096  # bytes for reductions across warps, for barriers, and kept by the system
 MOST_SPLITS = 128
+FEWEST_KEYS = 128  # of a split: a shorter one costs more to begin than to do
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ def plan_for(q: Array, k_pages: Array, gpu: Gpu) -> Plan | str:
     fixed = SCRATCH + 2 * keys * heads * q.dtype.itemsize  # weights, twice
     if k_pages.dtype != q.dtype:
         fixed += 2 * keys * D * q.dtype.itemsize  # converted values, twice
-    for blocks in BLOCKS:
+    # more than three of most shapes' blocks would want more registers than an SM has
+    is_small = warps == 1 or (D <= 64 and heads == LANES)
+    for blocks in range(4 if is_small else 3, 0, -1):
         stages = (gpu.shared_bytes // blocks - fixed) // (2 * keys * row)
         if stages >= 2:
             return Plan(keys, heads, warps, min(stages, MOST_STAGES), swizzle, blocks)
@@ -129,9 +131,9 @@ def choose_splits(num_blocks: int, width: int, plan: Plan, gpu: Gpu) -> int:
 
     Blocks come in waves of `seats`.  Four waves lose at most an eighth to the last one, and even
     out sequences of different lengths; that is worth splits of 512 keys, whose partial results are
-    3 % of what they read.  An idle GPU is worth shorter ones, of 128.
+    3 % of what they read.  An idle GPU is worth shorter ones, of `FEWEST_KEYS`.
     """
     seats = gpu.num_sms * plan.blocks_per_sm
     for_balance = min(math.ceil(4 * seats / num_blocks), math.ceil(width / 512))
-    for_company = min(math.ceil(seats / num_blocks), math.ceil(width / 128))
+    for_company = min(math.ceil(seats / num_blocks), math.ceil(width / FEWEST_KEYS))
     return max(1, min(max(for_balance, for_company), MOST_SPLITS))

@@ -65,7 +65,7 @@ def run(
 def check(batch: Ragged, pages: tuple[np.ndarray, np.ndarray] | None = None, **options) -> None:
     """Asserts that kernel and loops agree, on the result and on its log-sum-exp."""
     unit = INT8 if batch.shape.stored == "int8" else 1
-    scale = 1 / math.sqrt(batch.shape.D) / unit
+    scale = options.pop("scale", 1 / math.sqrt(batch.shape.D) / unit)
     known = {key: options[key] for key in options if key != "num_splits"}
     expected, expected_lse = attention_and_lse(batch, scale, **known)
 
@@ -108,6 +108,16 @@ def test_query_heads_share_kv_heads_in_order(heads, kv_heads):
 )
 def test_pages_of_other_types_are_converted(dtype, page_dtype):
     check(decode_batch(replace(SHAPE, dtype=dtype, page_dtype=page_dtype), LENGTHS))
+
+
+@pytest.mark.parametrize("factor", [0, 1e-30, 1e-3, 1e6, 1e30])
+def test_queries_over_fp8_pages_may_be_larger_or_smaller_than_float16(factor):
+    """Over which they are multiplied as float16."""
+    batch = decode_batch(replace(SHAPE, page_dtype="float8_e4m3fn"), [100, 7])
+    batch.q[:] = batch.q * factor
+    scale = 0.125 / factor if factor else 0.125
+
+    check(batch, scale=scale)
 
 
 def test_float16():
@@ -169,7 +179,9 @@ def test_all_options_together():
     check(decode_batch(shape, LENGTHS), first=[150, 3, 16, 0], **options)
 
 
-def with_hidden(batch: Ragged, starts: Sequence[int], value: float) -> tuple[np.ndarray, ...]:
+def with_hidden(
+    batch: Ragged, starts: Sequence[int], value: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The pages, where each key before `starts` holds `value` too."""
     k_pages, v_pages = batch.written()
     S = batch.shape.S

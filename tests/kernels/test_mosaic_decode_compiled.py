@@ -3,11 +3,14 @@
 Layouts, tiles, shared memory and registers are checked here.  `pytest -s` prints the table.
 """
 
+import math
+
 import jax
+import jax.numpy as jnp
 import pytest
 from aot import TARGETS, CompilationFailed, compile_for, needs_aot
 
-from pallas_kernels.paged_attention.decode_plan import Gpu
+from pallas_kernels.paged_attention.decode_plan import Gpu, Plan, plan_for
 from pallas_kernels.paged_attention.mosaic_decode import decode
 
 pytestmark = needs_aot
@@ -62,6 +65,21 @@ def case(
     return step, arrays, {}
 
 
+def blocks_per_sm(
+    gpu: Gpu,
+    model: str = "Llama-3.1-8B",
+    page_size: int = 16,
+    dtype: str = "bfloat16",
+    page_dtype: str = "bfloat16",
+    **_: object,
+) -> int:
+    """As many blocks of the case as its plan has an SM hold at a time."""
+    H, K, D = MODELS[model]
+    plan = plan_for(jnp.zeros((1, H, D), dtype), jnp.zeros((1, K, page_size, D), page_dtype), gpu)
+    assert isinstance(plan, Plan)
+    return plan.blocks_per_sm
+
+
 def check(target: str, **params) -> None:
     report = compile_for(target, "test_mosaic_decode_compiled:case", **params)
     (kernel,) = report.kernels
@@ -72,6 +90,9 @@ def check(target: str, **params) -> None:
         end="",
     )
     assert report.spilled_bytes == 0
+    gpu = Gpu(TARGETS[target].compute_capability, shared_bytes=TARGETS[target].shared_kib * 1024)
+    registers = math.ceil(kernel.registers / 8) * 8 * 128
+    assert blocks_per_sm(gpu, **params) * registers <= 65536
     assert kernel.shared_bytes <= TARGETS[target].shared_kib * 1024
     # the pool is 256 MiB in most cases: no copy of it is among what is temporary
     assert report.temp_bytes < 64 * 2**20
