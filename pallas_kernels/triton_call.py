@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.extend import backend
 
 MISSING = "jax-triton is not installed; it comes with jpaged's extras cuda12 and cuda13"
 
@@ -22,13 +21,6 @@ def why_not() -> str | None:
     """Why no Triton kernel can be called here, or None if one can."""
     installed = map(importlib.util.find_spec, ("triton", "jax_triton"))
     return None if all(installed) else MISSING
-
-
-def compute_capability() -> tuple[int, int]:
-    """Of the GPU that a kernel is traced for; Hopper's where there is none."""
-    device = backend.get_default_device()
-    major, minor = getattr(device, "compute_capability", "9.0").split(".")
-    return int(major), int(minor)
 
 
 def launch(

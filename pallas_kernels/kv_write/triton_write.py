@@ -4,7 +4,7 @@ import jax
 from jax import Array
 from jaxtyping import Float, Int, Num
 
-from pallas_kernels import triton_call
+from pallas_kernels import gpu, triton_call
 from pallas_kernels.kv_write.reference import largest_of
 
 ELEMENTS = 2048  # a program's, of k and of v: two 16-byte loads of bfloat16 for each of 128 threads
@@ -58,7 +58,7 @@ def write(
         P * S,
         in_place=(k_pages, v_pages),
         grid=(-(-T * K // rows),),
-        compute_capability=triton_call.compute_capability(),
+        compute_capability=gpu.compute_capability(),
         K=K,
         D=D,
         S=S,

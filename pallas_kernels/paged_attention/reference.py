@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 from pallas_kernels.page_table import PageTable
 from pallas_kernels.paged_attention.query_tiles import most_tiles, query_tiles
@@ -44,28 +44,19 @@ class Running(NamedTuple):
     acc: Float[Array, "M K C G D"]
 
 
-def write(
-    new: Float[Array, "T K D"], pages: Float[Array, "P K S D"], table: PageTable
-) -> Float[Array, "P K S D"]:
-    """Puts each token's keys, or values, into its slot."""
-    S = pages.shape[2]
-    # padding writes past the end, and mode="drop" discards it
-    page, offset = table.write_slots // S, table.write_slots % S
-    return pages.at[page, :, offset].set(new.astype(pages.dtype), mode="drop")
-
-
 def attend(
     q: Float[Array, "T H D"],
-    k_pages: Float[Array, "P K S D"],
-    v_pages: Float[Array, "P K S D"],
+    k_pages: Num[Array, "P K S D"],
+    v_pages: Num[Array, "P K S D"],
     table: PageTable,
     *,
     scale: float,
     window: int | None = None,
     softcap: float | None = None,
     sinks: Float[Array, " H"] | None = None,
+    alibi: Float[Array, " H"] | None = None,
 ) -> Float[Array, "T H D"]:
-    """See `write_and_attend`.  Scores, softmax and sums are float32."""
+    """See `paged_attention`.  Scores, softmax and sums are float32."""
     T = q.shape[0]
     K, S = k_pages.shape[1:3]
     is_decode = T == table.lengths.shape[0]
@@ -75,7 +66,9 @@ def attend(
     narrow = max(1, min(KEYS // size, CHUNK) // S)  # pages at a step
     wide = narrow * max(1, CHUNK // S // narrow)
     walkers = _line_up(table, tile, size, wide)
+    slopes = None if alibi is None else alibi.astype(jnp.float32).reshape(K, 1, -1, 1)
     look = partial(_look, k_pages, v_pages, scale=scale, window=window, softcap=softcap)
+    look = partial(look, slopes=slopes)
     first, shared = jnp.int32(0), None
     if is_decode and window is None and T > GROUP:
         num_chunks = num_shared_pages(table, S) // wide
@@ -163,8 +156,8 @@ def _begin(positions: Int[Array, "M C"], window: int) -> Int[Array, ""]:
 
 
 def _look(
-    k_pages: Float[Array, "P K S D"],
-    v_pages: Float[Array, "P K S D"],
+    k_pages: Num[Array, "P K S D"],
+    v_pages: Num[Array, "P K S D"],
     per_chunk: int,
     walkers: Walkers,
     rows: Float[Array, "M K C G D"],
@@ -174,6 +167,7 @@ def _look(
     scale: float,
     window: int | None,
     softcap: float | None,
+    slopes: Float[Array, "K 1 G 1"] | None,
 ) -> Running:
     """Takes one chunk of each tile's pages, `per_chunk` of them, into the running softmax."""
     columns = lax.dynamic_slice_in_dim(walkers.pages, chunk * per_chunk, per_chunk, 1)
@@ -184,6 +178,9 @@ def _look(
     v = jnp.where((k_positions < walkers.lengths[:, None])[:, None, :, None], v, 0)
     scores = _product("BRD,BLD->BRL", rows, k) * scale
     scores = scores if softcap is None else softcap * jnp.tanh(scores / softcap)
+    if slopes is not None:
+        distance = k_positions - walkers.positions[:, :, None]
+        scores += slopes * distance[:, None, :, None, :]
     seen = visible(walkers.positions, k_positions, window)[:, None, :, None, :]
     scores = jnp.where(seen, scores, MASKED)
     peak = jnp.maximum(running.peak, scores.max(-1, keepdims=True))
@@ -193,7 +190,7 @@ def _look(
     return Running(peak, total, running.acc * shrink + _product("BRL,BLD->BRD", p, v))
 
 
-def _gather(kv: Float[Array, "P K S D"], pages: Int[Array, "M n"]) -> Float[Array, "M K L D"]:
+def _gather(kv: Num[Array, "P K S D"], pages: Int[Array, "M n"]) -> Float[Array, "M K L D"]:
     """In float32: XLA:CPU multiplies that faster here than bf16."""
     M, n = pages.shape
     K, S, D = kv.shape[1:]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Num
 
-from pallas_kernels import triton_call
+from pallas_kernels import gpu, triton_call
 from pallas_kernels.page_table import PageTable
 from pallas_kernels.paged_attention.query_tiles import query_tiles
 
@@ -109,7 +109,7 @@ def ragged(
 
     T, H, D = q.shape
     K, S = k_pages.shape[1:3]
-    capability = triton_call.compute_capability()
+    capability = gpu.compute_capability()
     rows = _rows(T, table.lengths.shape[0], H // K)
     sizes = tiling(rows, D, q.dtype.name, k_pages.dtype.name, capability)
     tiles = query_tiles(table, sizes.rows // (H // K), least_queries)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from ragged import Ragged, Shape, attention, make_ragged
 
-from pallas_kernels.paged_attention.reference import GROUP, attend, num_shared_pages, write
+from pallas_kernels.kv_write import write
+from pallas_kernels.paged_attention.reference import GROUP, attend, num_shared_pages
 
 SHAPE = Shape(T=GROUP + 8, B=GROUP + 8, N=24, S=16)
 FLOAT32 = 1e-5  # sums of some hundred terms of order one, in another order than the oracle's
@@ -28,8 +29,8 @@ def share(batch: Ragged, num_pages: int, rows: list[int]) -> Ragged:
 
 def attended(batch: Ragged, **options) -> np.ndarray:
     table = batch.table
-    k_pages = write(jnp.array(batch.k), jnp.array(batch.k_pages), table)
-    v_pages = write(jnp.array(batch.v), jnp.array(batch.v_pages), table)
+    new, pages = (batch.k, batch.v), (batch.k_pages, batch.v_pages)
+    k_pages, v_pages = write(*map(jnp.array, (*new, *pages)), table.write_slots)
     out = jax.jit(partial(attend, **options))(jnp.array(batch.q), k_pages, v_pages, table)
     return np.asarray(out)
 

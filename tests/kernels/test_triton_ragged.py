@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ragged import INT8, Ragged, Shape, attention_and_lse, make_ragged
 from triton_interpreter import launch, needs_triton
 
-from pallas_kernels import triton_call
+from pallas_kernels import gpu, triton_call
 from pallas_kernels.paged_attention import triton_ragged
 from pallas_kernels.paged_attention.triton_ragged import ragged
 
@@ -190,7 +190,7 @@ def test_pages_of_other_types_are_converted(dtype, compute_capability):
 def test_bfloat16_on_a_gpu(head_dim, options):
     batch = make_ragged(replace(SHAPE, D=head_dim, dtype="bfloat16"), SPANS)
 
-    check(batch, triton_call.compute_capability(), **options)
+    check(batch, gpu.compute_capability(), **options)
 
 
 @needs_triton
@@ -200,7 +200,7 @@ def test_small_pages_become_bfloat16_on_a_gpu(dtype):
     batch = make_ragged(replace(SHAPE, dtype="bfloat16", page_dtype=dtype), SPANS)
 
     scale = 0.125 / INT8 if dtype == "int8" else 0.125
-    check(batch, triton_call.compute_capability(), scale=scale)
+    check(batch, gpu.compute_capability(), scale=scale)
 
 
 @needs_triton

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import triton_call
+from pallas_kernels import gpu, triton_call
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,7 +89,7 @@ def launch(function: Callable, *arrays: Any, compute_capability: tuple[int, int]
     if jax.default_backend() != "gpu":
         with interpreted(compute_capability):
             return function(*arrays)
-    if compute_capability != triton_call.compute_capability():
+    if compute_capability != gpu.compute_capability():
         pytest.skip(f"this is for a GPU of {compute_capability}")
     return jax.jit(function)(*arrays)
 
@@ -97,8 +97,10 @@ def launch(function: Callable, *arrays: Any, compute_capability: tuple[int, int]
 @contextlib.contextmanager
 def interpreted(compute_capability: tuple[int, int] = (9, 0)) -> Iterator[None]:
     """Lets `triton_call.launch` run kernels in the interpreter, as they are on such a GPU."""
-    patches = {"launch": _call, "compute_capability": lambda: compute_capability}
-    with mock.patch.multiple("pallas_kernels.triton_call", **patches):
+    with (
+        mock.patch.object(triton_call, "launch", _call),
+        mock.patch.object(gpu, "compute_capability", lambda: compute_capability),
+    ):
         yield
 
 
