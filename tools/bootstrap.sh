@@ -2,7 +2,7 @@
 # Makes .venv and installs this project into it, editable.
 #
 #   tools/bootstrap.sh            the core
-#   tools/bootstrap.sh test,dev   the core and these extras
+#   tools/bootstrap.sh test,dev   the core and these extras; with `test` JAX's CUDA plugin, too
 #
 # A stamp in .venv remembers each install that succeeded; while it holds, this returns at once.
 set -euo pipefail
@@ -91,6 +91,14 @@ say "== installing jpaged${extras:+[$extras]} into .venv (some minutes the first
 if ! .venv/bin/python -m pip install --disable-pip-version-check -e ".${extras:+[$extras]}"; then
   say "error: pip stopped, see above. What it has fetched is kept; run the same command to go on."
   exit 1
+fi
+# The tests compile kernels for GPUs that are not here, which takes JAX's CUDA plugin.  It has a
+# folder of its own: where there is no GPU, every start of JAX would complain about it.
+if [[ ,$extras, == *,test,* && $(uname -sm) == "Linux x86_64" ]]; then
+  jax=$(.venv/bin/python -c "from importlib.metadata import version; print(version('jax'))")
+  .venv/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --upgrade \
+    --target .venv/aot "jax-cuda13-plugin==$jax" "jax-cuda13-pjrt==$jax" ||
+    say "no CUDA plugin for JAX $jax: tests that compile for GPUs will be skipped"
 fi
 mkdir -p "$stamps"
 printf '%s' "$key" | tee "$stamps/core" >"$stamp"

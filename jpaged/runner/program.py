@@ -4,6 +4,7 @@ Everything here works on shapes: a step can be lowered, compiled and measured fo
 weights were never loaded.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -59,7 +60,13 @@ class StepProgram:
         return tuple(KVPages.zeros(spec, *size) for spec in self.kv_spec)
 
     def lower(self, bucket: Bucket) -> jax.stages.Lowered:
-        """`step(params, kv_pages, previous, letter)` for the bucket's shapes."""
+        """The step for the bucket's shapes."""
+        function, arguments, options = self.step_of(bucket)
+        with jax.default_matmul_precision(self._precision):
+            return jax.jit(function, **options).lower(*arguments)
+
+    def step_of(self, bucket: Bucket) -> tuple[Callable, tuple, dict[str, int]]:
+        """`step(params, kv_pages, previous, letter)`, the shapes of these, and `jit`'s options."""
         shapes = shapes_of(self.packer.blank(bucket))
 
         def step_of_letter(params, kv_pages, previous, letter):
@@ -67,10 +74,9 @@ class StepProgram:
 
         kv_shapes = jax.eval_shape(self.kv_pages)
         letter = jax.ShapeDtypeStruct((length(shapes),), jnp.int32)
+        arguments = (self.params, kv_shapes, self._previous, letter)
         # the cache is donated: its pages are written in place, never copied
-        jitted = jax.jit(step_of_letter, donate_argnums=1)
-        with jax.default_matmul_precision(self._precision):
-            return jitted.lower(self.params, kv_shapes, self._previous, letter)
+        return step_of_letter, arguments, {"donate_argnums": 1}
 
     def lower_resample(self, num_sequences: int) -> jax.stages.Lowered:
         """For the logits of that many rows."""

@@ -7,7 +7,9 @@ pages that all share         read once for all queries, and merged with each one
 """
 
 from collections.abc import Callable
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Num
@@ -20,6 +22,7 @@ from pallas_kernels.paged_attention.merge import merge
 Part = tuple[Float[Array, "T H D"], Float[Array, "T H"]]  # a result and its log-sum-exp
 
 
+@partial(jax.jit, static_argnames=("window", "softcap", "scale", "shares_prefix", "implementation"))
 def attend(
     q: Float[Array, "T H D"],
     k_pages: Num[Array, "P K S D"],
@@ -31,7 +34,10 @@ def attend(
     implementation: str | None = None,
     **options,
 ) -> Float[Array, "T H D"]:
-    """See `paged_attention`.  Where T == B, every sequence has one query at most."""
+    """See `paged_attention`.  Where T == B, every sequence has one query at most.
+
+    Jitted, so that a model's layers, all alike, are traced and lowered once.
+    """
     arrays = (q, k_pages, v_pages, table)
     is_single = len(q) == len(table.lengths)
     single = choose(SINGLE, q, k_pages, implementation).name

@@ -27,6 +27,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+PLUGIN = Path(sys.prefix) / "aot"  # where tools/bootstrap.sh puts it; with a GPU it is installed
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Report:
     output_bytes: int
     alias_bytes: int  # outputs that are written where an argument was
     temp_bytes: int
+    num_graphs: int  # CUDA graphs, of a whole step only
     hlo: str | None = field(default=None, repr=False)
 
     @property
@@ -87,10 +89,10 @@ class CompilationFailed(Exception):
 
 def why_not() -> str | None:
     """Why nothing can be compiled ahead of time here, or None if it can."""
-    plugins = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
-    if not importlib.util.find_spec("jax_plugins") or not any(
-        map(importlib.util.find_spec, plugins)
-    ):
+    is_installed = importlib.util.find_spec("jax_plugins") and any(
+        map(importlib.util.find_spec, ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13"))
+    )
+    if not is_installed and not (PLUGIN / "jax_plugins").is_dir():
         return "no CUDA plugin of JAX is installed (jax-cuda13-plugin, jax-cuda13-pjrt)"
     return None if shutil.which("ptxas") else "no ptxas is on the PATH"
 
@@ -148,7 +150,8 @@ class _Process:
 
     def _start(self) -> subprocess.Popen[str]:
         environment = {key: os.environ[key] for key in os.environ if key != "TRITON_INTERPRET"}
-        folders = [str(HERE), str(HERE.parents[1]), environment.get("PYTHONPATH", "")]
+        own = (HERE, HERE / "kernels", HERE / "models", HERE.parent, PLUGIN)
+        folders = [*map(str, own), environment.get("PYTHONPATH", "")]
         environment |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(folders)}
         atexit.register(self.stop)  # or the interpreter would wait for it
         return subprocess.Popen(

@@ -20,6 +20,7 @@ ENTRY = re.compile(r"Compiling entry function '(\w+)'")
 USED = re.compile(r"Used (\d+) registers")
 SCRATCH = re.compile(r"smem_scratch_bytes=(\d+)")
 BARRIERS = re.compile(r"num_barriers=(\d+)[^)]*\): (\d+)")  # of 8 bytes each
+GRAPH = re.compile(r"^\d+: kCommandBuffer", re.MULTILINE)
 CALLS = re.compile(r'custom_call_target="[^"]*(?:mosaic_gpu|triton)[^"]*"')
 
 
@@ -77,6 +78,12 @@ def triton_kernels(dumped: Path) -> Iterator[dict]:
         yield kernel_in(said, int(asked[1]))
 
 
+def num_graphs(dumped: Path) -> int:
+    """CUDA graphs (command buffers) in a whole step: kernels between them are launched singly."""
+    found = dumped.glob("*thunk_sequence_after_thunk_passes.txt")
+    return sum(len(GRAPH.findall(path.read_text())) for path in found)
+
+
 def compile_case(device, case: str, params: dict, with_hlo: bool) -> tuple[dict, str]:
     """What XLA says of the compiled case, and its text."""
     import jax
@@ -100,11 +107,12 @@ def compile_case(device, case: str, params: dict, with_hlo: bool) -> tuple[dict,
 def answer(device, request: str, folder: Path) -> dict | None:
     """A report, or None where a kernel was compiled before in this process and goes unreported."""
     os.truncate(folder / "log", 0)
-    for dumped in (folder / "mosaic", folder / "triton"):
+    for dumped in (folder / "mosaic", folder / "triton", folder / "xla"):
         shutil.rmtree(dumped, ignore_errors=True)
         dumped.mkdir()  # Mosaic makes none
     report, hlo = compile_case(device, *json.loads(request))
     kernels = [*mosaic_kernels(folder / "mosaic"), *triton_kernels(folder / "triton")]
+    report |= {"num_graphs": num_graphs(folder / "xla")}
     return report | {"kernels": kernels} if kernels or not CALLS.search(hlo) else None
 
 
@@ -115,6 +123,8 @@ def serve(target: str, folder: Path) -> None:
         os.dup2(log.fileno(), 2)
     os.environ["MOSAIC_GPU_DUMP_TO"] = str(folder / "mosaic")
     os.environ["JAX_TRITON_DUMP_DIR"] = str(folder / "triton")
+    dump = f"--xla_dump_to={folder / 'xla'} --xla_dump_hlo_module_re=jit_step_of_letter"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {dump}"
 
     from jax.experimental import topologies
 
