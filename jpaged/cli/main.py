@@ -38,6 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("model", help=MODEL_HELP)
     add_engine_flags(info)
 
+    doctor = commands.add_parser("doctor", help="what this machine has, and which kernels serve")
+    doctor.add_argument("model", nargs="?", help="which kernels it would get; " + MODEL_HELP)
+    add_engine_flags(doctor)
+
     convert = commands.add_parser("convert", help="convert a checkpoint once, to load it faster")
     convert.add_argument("model", help=MODEL_HELP)
     convert.add_argument("folder", help="where the converted model goes")

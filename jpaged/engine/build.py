@@ -27,6 +27,7 @@ from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.weights.folder import find_folder
 from jpaged.weights.functional import Params, num_bytes
+from pallas_kernels.paged_attention import explain
 
 logger = logging.getLogger("jpaged")
 
@@ -118,9 +119,17 @@ def build_executor(
     executor = DeviceExecutor(program, params, buckets, config.jit_monitor)
     plan = executor.compiled.plan(config.warmup)
     logger.info("%s", buckets.describe(num_now=len(plan)))
+    logger.info("attention: %s", "; ".join(attention_kernels(model, sizes)))
     with progress(len(plan), "Compiling", "step", config.use_tqdm_on_load) as bar:
         executor.warm_up(config.warmup, lambda bucket: bar.update())
     return executor
+
+
+def attention_kernels(model: AbstractModel, sizes: Sizes) -> list[str]:
+    """Who attends in the model's steps on this device, and why not others; a line for each job."""
+    kv = model.kv_spec[0]
+    heads, dtype = model.config.heads, str(model.dtype)
+    return explain(heads, kv.kv_heads, kv.head_dim, sizes.page_size, dtype)
 
 
 def _load(config: EngineConfig, folder: Path, model: AbstractModel) -> Params:

@@ -3,6 +3,7 @@
 # The letters are typed as the device sees them; here they are still numpy.
 # pyright: reportArgumentType=false, reportReturnType=false
 
+import os
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from jpaged.sampling.inputs import SamplingInputs
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.request import Sequence
+from pallas_kernels.paged_attention import check_table
 
 
 class Packed(NamedTuple):
@@ -27,6 +29,10 @@ class Packed(NamedTuple):
     inputs: StepInput
     sampling: SamplingInputs | None
     scores_prompt: bool
+
+
+# the scheduler has checks of its own; this is for those who work on it
+DEBUG = os.environ.get("JPAGED_DEBUG", "") not in ("", "0")
 
 
 class StepPacker:
@@ -54,6 +60,8 @@ class StepPacker:
         seats[: len(taken)] = taken
         fill = self._decode if batch.is_decode else self._mixed
         tokens, from_previous, table = fill(batch, bucket, seats)
+        if DEBUG:
+            check_table(table, self.num_pages)
         self._row_of = dict(zip(sequences, range(len(sequences)), strict=True))
         sample_at = np.zeros(bucket.num_sequences, np.int32)
         sample_at[: len(taken)] = table.query_starts[1 : len(taken) + 1] - 1

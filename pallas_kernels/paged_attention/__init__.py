@@ -11,7 +11,7 @@ from jaxtyping import Float, Num
 from pallas_kernels import gpu, kv_write, native
 from pallas_kernels.page_table import PageTable
 from pallas_kernels.paged_attention import reference
-from pallas_kernels.paged_attention.door import check_shapes
+from pallas_kernels.paged_attention.door import check_shapes, check_table
 
 IMPLEMENTATIONS = ("reference", "native", "mosaic", "triton")
 Pages = Num[Array, "P K S D"]
@@ -160,4 +160,11 @@ def _no_such(implementation: str | None, which: str) -> NotImplementedError:
     )
 
 
-__all__ = ["IMPLEMENTATIONS", "PageTable", "explain", "paged_attention", "write_and_attend"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "PageTable",
+    "check_table",
+    "explain",
+    "paged_attention",
+    "write_and_attend",
+]

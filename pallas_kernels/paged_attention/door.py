@@ -1,5 +1,6 @@
 """What no implementation could make sense of is refused before one is asked."""
 
+import numpy as np
 from jax import Array
 
 from pallas_kernels.page_table import PageTable
@@ -20,3 +21,18 @@ def check_shapes(q: Array, k_pages: Array, v_pages: Array, table: PageTable) -> 
         )
     if T != len(table.positions):
         raise ValueError(f"{T} queries, but the table has {len(table.positions)} tokens")
+
+
+def check_table(table: PageTable, num_pages: int) -> None:
+    """Raises `ValueError` where a table of plain numbers names a page that is not there.
+
+    A kernel on a GPU would read, or write, somebody else's memory.
+    """
+    pages = np.asarray(table.pages)
+    wrong = (pages < 0) | (pages >= num_pages)
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"page {pages[row, column]} in row {row}, column {column} of the table; "
+            f"there are pages 0 to {num_pages - 1}"
+        )

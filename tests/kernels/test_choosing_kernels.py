@@ -20,7 +20,7 @@ from pallas_kernels.paged_attention import (
 )
 from pallas_kernels.paged_attention import reference as plain
 from pallas_kernels.paged_attention.choice import PROMPTS, SINGLE, Choice, choose
-from pallas_kernels.paged_attention.door import check_shapes
+from pallas_kernels.paged_attention.door import check_shapes, check_table
 
 FLOAT32 = 1e-5
 LLAMA = (32, 8, 128, 16)  # query heads, kv heads, head dim, page size
@@ -242,3 +242,14 @@ def test_whole_attention_compiles_and_leaves_the_cache_where_it_is(target, T, B,
     assert report.alias_bytes == pool
     assert report.temp_bytes < 64 << 20, f"{report.temp_bytes:,} bytes"
     assert TARGETS[target].arch in (80, 90)
+
+
+@pytest.mark.parametrize("page", [-1, 9])
+def test_a_page_that_is_not_there_is_named_with_its_place(page):
+    table = blank_table(48, 6, 4)
+    check_table(table, num_pages=9)
+
+    wrong = table._replace(pages=table.pages.at[2, 3].set(page))
+
+    with pytest.raises(ValueError, match=f"page {page} in row 2, column 3.*pages 0 to 8"):
+        check_table(wrong, num_pages=9)
