@@ -6,6 +6,7 @@ weights were never loaded.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ class StepProgram:
         with jax.default_matmul_precision(self._precision):
             return jax.jit(function, **options).lower(*arguments)
 
-    def step_of(self, bucket: Bucket) -> tuple[Callable, tuple, dict[str, int]]:
+    def step_of(self, bucket: Bucket) -> tuple[Callable, tuple, dict[str, Any]]:
         """`step(params, kv_pages, previous, letter)`, the shapes of these, and `jit`'s options."""
         shapes = shapes_of(self.packer.blank(bucket))
 

@@ -28,7 +28,8 @@ LLAMA = (32, 8, 128, 16)  # query heads, kv heads, head dim, page size
 
 def pages_of(batch: Ragged) -> tuple[jax.Array, jax.Array]:
     new, pages = (batch.k, batch.v), (batch.k_pages, batch.v_pages)
-    return write(*map(jnp.array, (*new, *pages)), batch.table.write_slots)
+    k, v, k_pages, v_pages = map(jnp.array, (*new, *pages))
+    return write(k, v, k_pages, v_pages, batch.table.write_slots)
 
 
 @pytest.mark.parametrize("shape", [Shape(), Shape(T=6, B=6)], ids=["mixed", "single tokens"])
@@ -65,7 +66,7 @@ def abstract(shape: tuple, dtype: str = "bfloat16") -> jax.ShapeDtypeStruct:
 def test_shapes_that_do_not_fit_are_refused_with_the_numbers(q, k_pages, v_pages, said):
     # directly: jaxtyping, which only the tests have, would be faster
     with pytest.raises(ValueError, match=said):
-        check_shapes(*map(jnp.zeros, (q, k_pages, v_pages)), blank_table(48, 6, 4))
+        check_shapes(jnp.zeros(q), jnp.zeros(k_pages), jnp.zeros(v_pages), blank_table(48, 6, 4))
 
 
 def test_keys_and_values_of_two_types_are_refused():
@@ -85,10 +86,13 @@ def test_native_pages_are_not_read_by_anybody_else():
 
 def test_native_says_that_it_knows_no_alibi():
     batch = make_ragged(Shape(), [(0, 1)])
-    arrays = map(jnp.array, (batch.q, batch.k, batch.v, batch.k_pages, batch.v_pages))
+    q, k, v = map(jnp.array, (batch.q, batch.k, batch.v))
+    k_pages, v_pages = map(jnp.array, (batch.k_pages, batch.v_pages))
     alibi = jnp.ones(batch.shape.H)
     with pytest.raises(NotImplementedError, match="alibi"):
-        write_and_attend(*arrays, batch.table, scale=1.0, alibi=alibi, implementation="native")
+        write_and_attend(
+            q, k, v, k_pages, v_pages, batch.table, scale=1.0, alibi=alibi, implementation="native"
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Decode steps whose sequences begin with the same pages: the reference walks those once."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -24,13 +25,14 @@ def share(batch: Ragged, num_pages: int, rows: list[int]) -> Ragged:
         batch.keys[row][:tokens] = batch.keys[rows[0]][:tokens]
         batch.values[row][:tokens] = batch.values[rows[0]][:tokens]
     table = batch.table._replace(pages=jnp.asarray(pages))
-    return Ragged(**(vars(batch) | {"table": table}))
+    return replace(batch, table=table)
 
 
 def attended(batch: Ragged, **options) -> np.ndarray:
     table = batch.table
     new, pages = (batch.k, batch.v), (batch.k_pages, batch.v_pages)
-    k_pages, v_pages = write(*map(jnp.array, (*new, *pages)), table.write_slots)
+    k, v, k_pages, v_pages = map(jnp.array, (*new, *pages))
+    k_pages, v_pages = write(k, v, k_pages, v_pages, table.write_slots)
     out = jax.jit(partial(attend, **options))(jnp.array(batch.q), k_pages, v_pages, table)
     return np.asarray(out)
 
