@@ -95,6 +95,7 @@ def main() -> None:
         print(running, *numbers, LIMIT.get(running, "-"), f"{found['detokenise']:.0f}", sep=" | ")
     path = Path(__file__).parent / "results" / "host.json"
     path.write_text(json.dumps({"machine": describe(), "microseconds": results}, indent=1) + "\n")
+    print(f"microseconds a step; written to {path}")
 
 
 if __name__ == "__main__":

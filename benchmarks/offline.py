@@ -10,6 +10,7 @@ medians: the machine's own speed drifts, and only what is measured side by side 
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -85,6 +86,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--no-continuous", action="store_true", help="leave HF's own batching out")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     args = parser.parse_args()
+    for python in (args.vllm_python, args.hf_python):
+        if python and shutil.which(python) is None:
+            parser.error(f"there is no interpreter {python}")
     if args.quick:
         args.workloads, args.rounds, args.no_continuous = "w1,w3,w4", 2, True
     return args
@@ -98,7 +102,15 @@ def start_engines(args: argparse.Namespace) -> list[Engine]:
         wanted.append(("hf", args.hf_python))
         if not args.no_continuous:
             wanted.append(("hf-cb", args.hf_python))
-    return [Engine(name, python, args.model) for name, python in wanted]
+    engines = []
+    try:
+        for name, python in wanted:
+            engines.append(Engine(name, python, args.model))
+    except BaseException:
+        for engine in engines:  # they are stopped, and would wait for ever
+            engine.close()
+        raise
+    return engines
 
 
 def measure(engines: list[Engine], names: list[str], rounds: int) -> tuple[dict, dict]:
@@ -183,7 +195,7 @@ def main() -> None:
     path.write_text(json.dumps(report, indent=1) + "\n")
     table = as_markdown(report["rows"])
     path.with_suffix(".md").write_text(table + "\n")
-    print(table, f"\n{json.dumps(report.get('agreement'))}\n{path}", sep="\n")
+    print(table, *(f"\n{json.dumps(report[key])}" for key in ("agreement",) if key in report), path)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -22,15 +23,14 @@ def run(args: argparse.Namespace) -> int:
     rows = [
         ("system", f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"),
         *((name, _version(name)) for name in PACKAGES),
-        ("devices", ", ".join(f"{each.device_kind} ({each.platform})" for each in jax.devices())),
         ("driver", _driver()),
         ("CPU kernels", "built" if native.is_available() else native.why_not()),
-        *(("warning", text) for text in warnings()),
     ]
+    _say(rows)
+    _say([("devices", _devices())])
+    _say([("warning", text) for text in warnings()])
     if args.model:
-        rows += [("attention", line) for line in attention_of(args)]
-    for name, value in rows:
-        print(f"{name:<14}{value}")
+        _say([("attention", line) for line in attention_of(args)])
     return 0
 
 
@@ -63,6 +63,22 @@ def attention_of(args: argparse.Namespace) -> list[str]:
     config = EngineConfig.from_options(args.model, **engine_options(args))
     _, model = build_model(config)
     return attention_kernels(model, plan_sizes(config, model))
+
+
+def _say(rows: list[tuple[str, str | None]]) -> None:
+    for name, value in rows:
+        print(f"{name:<14}{value}")
+
+
+def _devices() -> str:
+    try:
+        return ", ".join(f"{each.device_kind} ({each.platform})" for each in jax.devices())
+    except (RuntimeError, AssertionError) as error:  # a plugin that is not there, or fails
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise RuntimeError(
+            f"JAX cannot start on platform {platforms!r} (JAX_PLATFORMS): "
+            f"{error or 'it has no such plugin'}; install jpaged[cuda13] or leave it unset"
+        ) from error
 
 
 def _version(name: str) -> str:

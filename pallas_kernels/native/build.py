@@ -64,8 +64,10 @@ def build() -> Path:
     Raises `NativeUnavailable`.  Several processes may build at once: each writes a file of its
     own and renames it, which is atomic.
     """
-    if os.environ.get(SWITCH, "").lower() in ("off", "0", "no"):
-        raise NativeUnavailable(f"{SWITCH} is {os.environ[SWITCH]}")
+    switch = os.environ.get(SWITCH, "on")
+    if switch.lower() not in ("", "on", "1", "yes", "true"):
+        known = switch.lower() in ("off", "0", "no", "false")
+        raise NativeUnavailable(f"{SWITCH} is {switch}{'' if known else '; say on or off'}")
     compiler = _compiler()
     library = _cache_folder() / f"{_key(compiler)}.so"
     if not library.is_file():
