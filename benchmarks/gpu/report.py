@@ -1,0 +1,116 @@
+"""The results as JSON and as tables."""
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from journal import Journal
+
+PACKAGES = ("jax", "jaxlib", "jax-triton", "triton", "torch", "transformers", "flax")
+TARGETS = """Targets on an H200: decode >= 75 % of a copy's bandwidth at batch 64-256 and context
+1k-8k, >= 65 % on skewed lengths, >= 60 % at batch 1 and context 32k; prompts >= 50 % of a bf16
+matmul at 4k tokens; the engine's decode step <= 1.25x its roofline at batch 32-256 and >= 4x
+transformers' continuous batching."""
+
+
+def machine(env: dict[str, str]) -> dict[str, str]:
+    """GPU, driver, versions and commit, asked without starting any of it here."""
+    fields = "name,driver_version,memory.total,clocks.max.sm,power.limit"
+    gpu = _said(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"])
+    root = Path(__file__).resolve().parents[2]
+    commit = _said(["git", "-C", str(root), "rev-parse", "--short", "HEAD"])
+    changed = "+" if _said(["git", "-C", str(root), "status", "--porcelain"]) else ""
+    found = {"gpu": gpu or "none", "cuda": _said(["nvcc", "--version"]).split("\n")[-1]}
+    found |= {"python": sys.version.split()[0], "commit": (commit or "?") + changed}
+    if "JAX_PLATFORMS" in env:
+        found["JAX_PLATFORMS"] = env["JAX_PLATFORMS"]
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def _said(words: list[str]) -> str:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def write_report(folder: Path, facts: dict[str, str], parts: list[str]) -> list[dict]:
+    """Reads all journals and writes gpu.json and gpu.md; returns the rows."""
+    rows = [row for part in parts for row in Journal(folder, part).rows()]
+    report = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": facts, "rows": rows}
+    (folder / "gpu.json").write_text(json.dumps(report, indent=1) + "\n")
+    (folder / "gpu.md").write_text(as_markdown(facts, rows) + "\n")
+    return rows
+
+
+def as_markdown(facts: dict[str, str], rows: list[dict]) -> str:
+    about = ", ".join(f"{name} {value}" for name, value in facts.items())
+    lines = [f"Measured on: {about}", "", TARGETS, "", _summary(rows), ""]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        mine = [row for row in rows if row["part"] == part]
+        lines += ["", f"## {part}", "", *_table(mine, rows)]
+    return "\n".join(lines)
+
+
+def _summary(rows: list[dict]) -> str:
+    failed = [row for row in rows if "error" in row]
+    wrong = [row for row in rows if "error" not in row and row["verdict"] is False]
+    text = f"{len(rows)} rows, {len(failed)} failed, {len(wrong)} miss their target or are wrong."
+    named = [f"- {row['part']} · {row['case']}: {_one_line(row['error'])}" for row in failed]
+    named += [f"- {row['part']} · {row['case']}: {_share(row) or row['value']}" for row in wrong]
+    return "\n".join([text, "", *named]) if named else text
+
+
+def _table(rows: list[dict], everything: list[dict]) -> list[str]:
+    lines = [
+        "| case | value | share | target | | beside ours | note |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "error" in row:
+            error = _one_line(row["error"]).replace("|", "/")
+            lines.append(f"| {row['case']} | failed | | | no | | {error} |")
+            continue
+        verdict = {True: "yes", False: "**no**", None: ""}[row["verdict"]]
+        more = ", ".join(f"{name} {_number(value)}" for name, value in row["more"].items())
+        note = "; ".join(filter(None, (row["note"], more)))
+        lines.append(
+            f"| {row['case']} | {row['value']:.5g} {row['unit']} | {_share(row)} | {_target(row)} "
+            f"| {verdict} | {_beside(row, everything)} | {note} |"
+        )
+    return lines
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _share(row: dict) -> str:
+    return "" if row["share"] is None else f"{row['share']:.1%} of {row['of']}"
+
+
+def _target(row: dict) -> str:
+    if row["target"] is not None:
+        return f">= {row['target']:.0%}"
+    return "" if row["at_most"] is None else f"<= {row['at_most']:g}"
+
+
+def _beside(row: dict, everything: list[dict]) -> str:
+    """How many times what the first row with this key, which is ours, found."""
+    same = [each for each in everything if "error" not in each and each["key"] == row["key"]]
+    if not row["key"] or not same or same[0] is row or not same[0]["value"]:
+        return ""
+    return f"{row['value'] / same[0]['value']:.2f}x"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

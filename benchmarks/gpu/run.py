@@ -1,0 +1,194 @@
+"""Everything that wants a GPU, in one script: checks every kernel, then measures.
+
+    python benchmarks/gpu/run.py --out DIR                            # nine minutes on one H200
+    python benchmarks/gpu/run.py --out DIR --parts check,decode       # some of it
+    python benchmarks/gpu/run.py --out DIR --dry-run                  # toys on a CPU, one minute
+
+A part runs in a process of its own and has a budget of seconds; what it leaves, later parts may
+use.  A process that crashes or hangs is replaced, and the next one goes on with the next case.
+DIR/gpu.json and DIR/gpu.md are written anew after every part.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from journal import Journal, run_cases
+from report import machine, write_report
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+TOTAL = 530.0  # seconds
+BEGINNING = 60.0  # seconds until a part's first case: imports and the device
+
+
+@dataclass(frozen=True)
+class Part:
+    """module.cases: budget and the longest that one case may take, in seconds."""
+
+    name: str
+    budget: float
+    longest: float
+    about: str
+
+
+PARTS = (
+    Part("check", 125, 40, "kernels against loops in float64, and against the XLA reference"),
+    Part("decode", 95, 30, "decode against the bandwidth of a copy"),
+    Part("prefill", 45, 30, "prompts against a large bf16 matmul"),
+    Part("engine", 120, 90, "the engine on random Llama-3.1-8B weights"),
+    Part("writes", 25, 20, "writing and moving pages"),
+    Part("peers", 30, 30, "jax.experimental.pallas.ops.gpu.paged_attention"),
+    Part("torch_peers", 35, 40, "torch: SDPA and flex attention"),
+    Part("hf", 55, 60, "transformers: generate and continuous batching"),
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="a folder for results")
+    parser.add_argument("--dry-run", action="store_true", help="toy sizes, on the CPU")
+    names = ",".join(part.name for part in PARTS)
+    parser.add_argument("--parts", default=names, help=f"some of {names}")
+    parser.add_argument("--seconds", type=float, default=TOTAL, help="for everything")
+    parser.add_argument("--run-part", help=argparse.SUPPRESS)  # what a part's process is told
+    args = parser.parse_args()
+    if unknown := set(args.parts.split(",")) - {part.name for part in PARTS}:
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {names}")
+    return args
+
+
+def say(text: str, start: float) -> None:
+    print(f"[{time.monotonic() - start:6.1f} s] {text}", flush=True)
+
+
+class Watched:
+    """A part's process, and what its journal says."""
+
+    def __init__(self, part: Part, args: argparse.Namespace, start: float):
+        self.part, self.start = part, start
+        self.journal = Journal(args.out, part.name)
+        self.log = args.out / f"{part.name}.log"
+        words = ["--run-part", part.name, "--out", str(args.out)]
+        words += ["--dry-run"] if args.dry_run else []
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(HERE / "run.py"), *words],
+                env=environment(args.dry_run),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that it can be ended with its own children
+            )
+
+    def watch(self, deadline: float, seen: int) -> tuple[str, int]:
+        """Until it ends, or has to: returns why, "" if it did well, and the lines seen."""
+        since = time.monotonic() + BEGINNING
+        while self.process.poll() is None:
+            time.sleep(0.1)
+            now, lines = time.monotonic(), self.journal.lines()
+            if len(lines) > seen:
+                self._tell(lines[seen:])
+                seen, since = len(lines), now
+            if now > deadline:
+                return self._end("the part's time was up"), seen
+            if now - since > self.part.longest:
+                return self._end(f"hung: no answer for {self.part.longest:.0f} s"), seen
+        lines = self.journal.lines()
+        self._tell(lines[seen:])
+        code = self.process.returncode
+        last = self.log.read_text(errors="replace").strip()[-400:]
+        return f"the process ended with code {code}: {last}" if code else "", len(lines)
+
+    def _end(self, reason: str) -> str:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        return reason
+
+    def _tell(self, lines: list[dict]) -> None:
+        for line in lines:
+            if "error" in line:
+                say(f"{self.part.name} · {line['case']}: FAILED, {line['error']}", self.start)
+            elif "case" in line:
+                share = "" if line["share"] is None else f", {line['share']:.1%} of {line['of']}"
+                wrong = "" if line["verdict"] in (True, None) else "  BELOW"
+                what = f"{line['value']:.4g} {line['unit']}{share}{wrong} {line['note']}"
+                say(f"{self.part.name} · {line['case']}: {what.strip()}", self.start)
+
+
+def environment(is_dry: bool) -> dict[str, str]:
+    paths = [ROOT, HERE, HERE.parent, ROOT / "tests" / "kernels"]
+    known = os.environ.get("PYTHONPATH")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), *filter(None, [known])])}
+    env["HF_HUB_OFFLINE"] = "1"
+    return {**env, "JAX_PLATFORMS": "cpu"} if is_dry else env
+
+
+def run_part(part: Part, args: argparse.Namespace, deadline: float, start: float) -> None:
+    """Runs all cases of a part, in as many processes as it takes."""
+    say(f"{part.name}: {part.about}", start)
+    journal, seen = Journal(args.out, part.name), 0
+    while True:
+        begun = len(journal.begun())
+        watched = Watched(part, args, start)
+        try:
+            reason, seen = watched.watch(deadline, seen)
+        finally:
+            if watched.process.poll() is None:
+                watched._end("")
+        if not reason:
+            return
+        lost = journal.open_case()
+        if lost is not None or len(journal.begun()) == begun:
+            journal.fail(lost or "beginning", reason)
+            say(f"{part.name} · {lost or 'beginning'}: FAILED, {reason}", start)
+            seen = len(journal.lines())
+        if time.monotonic() > deadline or len(journal.begun()) == begun:
+            return
+
+
+def run_all(args: argparse.Namespace) -> list[dict]:
+    start = time.monotonic()
+    chosen = [part for part in PARTS if part.name in args.parts.split(",")]
+    facts = machine(environment(args.dry_run))
+    say(", ".join(f"{name} {value}" for name, value in facts.items()), start)
+    for i, part in enumerate(chosen):
+        Journal(args.out, part.name).path.unlink(missing_ok=True)
+        (args.out / f"{part.name}.log").unlink(missing_ok=True)
+        left = args.seconds - (time.monotonic() - start)
+        spare = left - sum(each.budget for each in chosen[i:])
+        deadline = time.monotonic() + min(left, part.budget + max(0.0, spare))
+        try:
+            run_part(part, args, deadline, start)
+        finally:
+            report = write_report(args.out, facts, [each.name for each in chosen])
+    say("done", start)
+    print((args.out / "gpu.md").read_text())
+    return report
+
+
+def run_here(name: str, args: argparse.Namespace) -> None:
+    """What a part's own process does."""
+    from importlib import import_module
+
+    part = import_module(name)
+    run_cases(Journal(args.out, name), part.cases(args.dry_run), part.is_alive)
+
+
+def main() -> None:
+    args = parse_arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    args.out = args.out.resolve()
+    if args.run_part:
+        return run_here(args.run_part, args)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was found is written
+    rows = run_all(args)
+    sys.exit(any("error" in row or row["verdict"] is False for row in rows))
+
+
+if __name__ == "__main__":
+    main()
