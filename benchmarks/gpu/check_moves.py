@@ -34,7 +34,7 @@ def _write(implementation: str, T: int, D: int, dtype: str) -> Found:
     before = np.asarray(rng.normal(size=(P, K, S, D))).astype(jnp.dtype(dtype))
     slots = rng.permutation(P * S)[:T].astype(np.int32)
     slots[-5:] = P * S + 3  # padding
-    scales, note = {}, "" if is_gpu() else "no GPU: the reference in its place"
+    scales = {}
     if dtype in LARGEST:
         scales = {"k_scale": jnp.linspace(0.01, 1, K), "v_scale": jnp.linspace(0.1, 0.2, K)}
     if implementation == "triton" and is_gpu():
@@ -42,6 +42,7 @@ def _write(implementation: str, T: int, D: int, dtype: str) -> Found:
         if reason := triton_write.why_not(k, pages, gpu.compute_capability()):
             return Found(0, "", note=f"does not serve: {reason}")
     chosen = implementation if is_gpu() else "reference"
+    note = "" if chosen == implementation else "no GPU: the reference in its place"
     write = jax.jit(partial(kv_write.write, implementation=chosen), donate_argnums=(2, 3))
     after = write(k, v, jnp.asarray(before), jnp.array(before), jnp.asarray(slots), **scales)
     wrong = 0

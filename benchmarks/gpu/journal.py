@@ -33,12 +33,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to find out.  target: the least share, or with `at_most` the largest value."""
+    """One thing to find out.  target: the least share, or with `at_most` the largest value, or with
+    `beside` the least multiple of what the same takes us, which only the report can tell."""
 
     name: str
     run: Callable[[], Found]
     target: float | None = None
     at_most: float | None = None
+    beside: float | None = None
 
     def verdict(self, found: Found) -> bool | None:
         if self.target is not None and found.share is not None:
@@ -67,8 +69,9 @@ class Journal:
         self.append({"begin": name})
 
     def end(self, case: Case, found: Found, seconds: float) -> None:
-        row = {"case": case.name, **asdict(found), "target": case.target, "at_most": case.at_most}
-        self.append({**row, "verdict": case.verdict(found), "took": round(seconds, 1)})
+        row = {"case": case.name, **asdict(found), "verdict": case.verdict(found)}
+        targets = {"target": case.target, "at_most": case.at_most, "beside": case.beside}
+        self.append({**row, **targets, "took": round(seconds, 1)})
 
     def fail(self, name: str, reason: str) -> None:
         self.append({"case": name, "error": reason, "verdict": False})

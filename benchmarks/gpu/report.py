@@ -46,6 +46,10 @@ def _said(words: list[str]) -> str:
 def write_report(folder: Path, facts: dict[str, str], parts: list[str]) -> list[dict]:
     """Reads all journals and writes gpu.json and gpu.md; returns the rows."""
     rows = [row for part in parts for row in Journal(folder, part).rows()]
+    for row in rows:
+        ratio = _ratio(row, rows)
+        if row.get("beside") is not None and ratio is not None:
+            row["verdict"] = ratio >= row["beside"]
     report = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": facts, "rows": rows}
     (folder / "gpu.json").write_text(json.dumps(report, indent=1) + "\n")
     (folder / "gpu.md").write_text(as_markdown(facts, rows) + "\n")
@@ -83,9 +87,11 @@ def _table(rows: list[dict], everything: list[dict]) -> list[str]:
         verdict = {True: "yes", False: "**no**", None: ""}[row["verdict"]]
         more = ", ".join(f"{name} {_number(value)}" for name, value in row["more"].items())
         note = "; ".join(filter(None, (row["note"], more)))
+        ratio = _ratio(row, everything)
+        beside = "" if ratio is None else f"{ratio:.2f}x"
         lines.append(
             f"| {row['case']} | {row['value']:.5g} {row['unit']} | {_share(row)} | {_target(row)} "
-            f"| {verdict} | {_beside(row, everything)} | {note} |"
+            f"| {verdict} | {beside} | {note} |"
         )
     return lines
 
@@ -101,15 +107,15 @@ def _share(row: dict) -> str:
 def _target(row: dict) -> str:
     if row["target"] is not None:
         return f">= {row['target']:.0%}"
+    if row["beside"] is not None:
+        return f">= {row['beside']:g}x ours"
     return "" if row["at_most"] is None else f"<= {row['at_most']:g}"
 
 
-def _beside(row: dict, everything: list[dict]) -> str:
-    """How many times what the first row with this key, which is ours, found."""
-    same = [each for each in everything if "error" not in each and each["key"] == row["key"]]
-    if not row["key"] or not same or same[0] is row or not same[0]["value"]:
-        return ""
-    return f"{row['value'] / same[0]['value']:.2f}x"
+def _ratio(row: dict, rows: list[dict]) -> float | None:
+    """To what the first row with this key, which is ours, found."""
+    same = [each for each in rows if row.get("key") and each.get("key") == row["key"]]
+    return row["value"] / same[0]["value"] if same and same[0] is not row else None
 
 
 def _one_line(text: str) -> str:
