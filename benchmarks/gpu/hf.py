@@ -35,8 +35,8 @@ def device() -> str:
 def model(is_dry: bool):
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    values = {name: value for name, value in (TOY if is_dry else LLAMA).items()}
-    config = LlamaConfig(**values, initializer_range=DEVIATION, attn_implementation="sdpa")
+    values = (TOY if is_dry else LLAMA) | {"initializer_range": DEVIATION}
+    config = LlamaConfig(**values, attn_implementation="sdpa")
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device()):
         built = AutoModelForCausalLM.from_config(config)
@@ -51,7 +51,7 @@ def wait() -> None:
 
 
 def static(workload: tuple[int, int, int], is_dry: bool) -> Found:
-    """All rows have the same lengths, so that nothing is padded: the best case of a static batch."""
+    """All rows have the same lengths, so that nothing is padded: a static batch's best case."""
     count, inside, out = workload
     ids = torch.tensor(prompts(count, inside, is_dry), device=device())
 
@@ -77,7 +77,12 @@ def continuous(workload: tuple[int, int, int], is_dry: bool) -> Found:
     from transformers import GenerationConfig
 
     count, inside, out = workload
-    loaded = model(is_dry)
+    loaded, sizes = model(is_dry), {}
+    if is_dry:  # by itself it would take all of the host's memory
+        from transformers.generation.configuration_utils import ContinuousBatchingConfig
+
+        small = ContinuousBatchingConfig(num_blocks=8, max_batch_tokens=64)
+        sizes = {"continuous_batching_config": small}
 
     def run(out: int) -> float:
         config = GenerationConfig(
@@ -85,7 +90,7 @@ def continuous(workload: tuple[int, int, int], is_dry: bool) -> Found:
         )
         start = time.perf_counter()
         said = loaded.generate_batch(
-            inputs=prompts(count, inside, is_dry), generation_config=config
+            inputs=prompts(count, inside, is_dry), generation_config=config, **sizes
         )
         seconds = time.perf_counter() - start
         counts = [len(each.generated_tokens) for each in said.values()]

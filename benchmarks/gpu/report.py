@@ -10,6 +10,7 @@ from pathlib import Path
 from journal import Journal
 
 PACKAGES = ("jax", "jaxlib", "jax-triton", "triton", "torch", "transformers", "flax")
+OURS = ("decode", "prefill", "engine", "writes")  # parts
 TARGETS = """Targets on an H200: decode >= 75 % of a copy's bandwidth at batch 64-256 and context
 1k-8k, >= 65 % on skewed lengths, >= 60 % at batch 1 and context 32k; prompts >= 50 % of a bf16
 matmul at 4k tokens; the engine's decode step <= 1.25x its roofline at batch 32-256 and >= 4x
@@ -113,9 +114,11 @@ def _target(row: dict) -> str:
 
 
 def _ratio(row: dict, rows: list[dict]) -> float | None:
-    """To what the first row with this key, which is ours, found."""
-    same = [each for each in rows if row.get("key") and each.get("key") == row["key"]]
-    return row["value"] / same[0]["value"] if same and same[0] is not row else None
+    """To what our first row with this key found."""
+    ours = [each for each in rows if each["part"] in OURS and each.get("key") == row.get("key")]
+    if not row.get("key") or not ours or ours[0] is row:
+        return None
+    return row["value"] / ours[0]["value"]
 
 
 def _one_line(text: str) -> str:

@@ -156,9 +156,10 @@ def run_all(args: argparse.Namespace) -> list[dict]:
     chosen = [part for part in PARTS if part.name in args.parts.split(",")]
     facts = machine(environment(args.dry_run))
     say(", ".join(f"{name} {value}" for name, value in facts.items()), start)
-    for i, part in enumerate(chosen):
+    for part in chosen:  # what an earlier run has left must not get into this one's report
         Journal(args.out, part.name).path.unlink(missing_ok=True)
         (args.out / f"{part.name}.log").unlink(missing_ok=True)
+    for i, part in enumerate(chosen):
         left = args.seconds - (time.monotonic() - start)
         spare = left - sum(each.budget for each in chosen[i:])
         deadline = time.monotonic() + min(left, part.budget + max(0.0, spare))
