@@ -5,7 +5,7 @@ Pages lie scattered, and what nobody has written holds NaN.  The error is the la
 over the root of the mean square of what is right.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +176,22 @@ def _found(out: jax.Array, right: np.ndarray, dtype: str, note: str) -> Found:
 
 def _large(name: str, batch: Decode | Prompts, heads: Heads, shares_prefix: bool = False) -> Found:
     """Against XLA, which needs a second or two for what would take loops an hour."""
+    arrays = _arrays(batch, heads, shares_prefix)
+    if reason := why_not(name, *arrays[:2]):
+        return Found(0, "", note=f"does not serve: {reason}")
+    attend, note = kernel(name)
+    more = {"shares_prefix": True} if shares_prefix and not note else {}
+    out, _ = jax.jit(partial(attend, scale=heads.scale, **more))(*arrays)
+    return _found(out, _right(batch, heads, shares_prefix), "bfloat16", note)
+
+
+@cache
+def _right(batch: Decode | Prompts, heads: Heads, shares_prefix: bool) -> np.ndarray:
+    attend = jax.jit(partial(kernel("reference")[0], scale=heads.scale))
+    return np.asarray(attend(*_arrays(batch, heads, shares_prefix))[0], np.float64)
+
+
+def _arrays(batch: Decode | Prompts, heads: Heads, shares_prefix: bool) -> tuple:
     S = batch.page_size
     if isinstance(batch, Decode):
         spans = [(int(length) - 1, 1) for length in batch.lengths()]
@@ -188,11 +204,4 @@ def _large(name: str, batch: Decode | Prompts, heads: Heads, shares_prefix: bool
         half = pages.shape[1] // 2
         pages = pages.at[:, :half].set(pages[0, :half])
     table = table_of(spans, pages, len(k_pages) * S)
-    arrays = (queries(len(table.positions), heads), k_pages, v_pages, table)
-    if reason := why_not(name, arrays[0], k_pages):
-        return Found(0, "", note=f"does not serve: {reason}")
-    attend, note = kernel(name)
-    more = {"shares_prefix": True} if shares_prefix and not note else {}
-    out, _ = jax.jit(partial(attend, scale=heads.scale, **more))(*arrays)
-    right, _ = jax.jit(partial(kernel("reference")[0], scale=heads.scale))(*arrays)
-    return _found(out, np.asarray(right, np.float64), "bfloat16", note)
+    return queries(len(table.positions), heads), k_pages, v_pages, table

@@ -7,7 +7,7 @@ from kernels import kernel, why_not
 from shapes import LLAMA, TOY, Decode, Heads, page_lists, pages_for, pool, queries, table_of
 from timing import copy_rate, is_alive, is_gpu, seconds_of, turns
 
-POOL = 2_200_000  # tokens: 256 sequences of 8k
+POOL = 1_050_000  # tokens, 4.3 GB: 256 sequences of 4k; longer ones share
 # the most telling first: what a budget cuts off is at the end
 SHAPES = (
     *(Decode(64, context) for context in (1024, 4096, 8192)),

@@ -7,6 +7,7 @@ ladder of step shapes only those are kept that the batches here need.
 """
 
 import math
+import re
 import tempfile
 import time
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from journal import Case, Found
-from llama import DEVIATION, TOY_WORKLOADS, WORKLOADS, name_of, prompts, write_config
+from llama import DEVIATION, LLAMA, TOY, TOY_WORKLOADS, WORKLOADS, name_of, prompts, write_config
 from roofline import work_of
 from timing import copy_rate, is_alive, is_gpu, matmul_rate
 
@@ -29,12 +30,14 @@ from jpaged.runner.letter import seal
 from jpaged.runner.step_input import StepInput
 from jpaged.scheduling.buckets import Bucket
 from jpaged.weights.functional import Params
+from pallas_kernels.paged_attention import explain
 
 CONTEXT = 1024
 STEPS = (32, 256, 128, 1)  # batches
 SIZES = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "max_model_len": 2048}
 NUM_PAGES = 17_500  # of 16 tokens: 256 sequences of 1,024 and some more
 TOY_SIZES = {"max_num_seqs": 4, "max_num_batched_tokens": 64, "max_model_len": 128}
+KERNEL_CALLS = re.compile(r'custom_call_target="[^"]*(?:mosaic_gpu|triton_kernel)[^"]*"')
 __all__ = ["cases", "is_alive"]
 
 
@@ -126,9 +129,16 @@ def decode_step(batch: int, context: int, is_dry: bool) -> Found:
             "tokens_per_s": round(batch / seconds),
             "compiled_in_s": round(compiled_in, 1),
             "temporary_mb": round(getattr(stats, "temp_size_in_bytes", 0) / 1e6),
-            "is_reference": "custom-call" not in step.as_text() if is_gpu() else "no GPU",
+            "attention": " / ".join(explain(*_attention(is_dry), 16, "bfloat16")),
+            "kernel_calls": len(KERNEL_CALLS.findall(step.as_text() or "")),
         },
     )
+
+
+def _attention(is_dry: bool) -> tuple[int, int, int]:
+    names = ("num_attention_heads", "num_key_value_heads", "head_dim")
+    config = TOY if is_dry else LLAMA
+    return tuple(config[name] for name in names)
 
 
 def decode_inputs(parts, bucket: Bucket, batch: int, context: int) -> StepInput:

@@ -92,13 +92,14 @@ def queries(num_tokens: int, heads: Heads) -> jax.Array:
 
 
 def page_lists(lengths: np.ndarray, page_size: int, num_pages: int, count: int) -> list[jax.Array]:
-    """Tables [B, N] of scattered pages; several share none, as far as the pool goes."""
+    """Tables [B, N] of scattered pages, each of its own ones as far as the pool goes."""
     needed = -(-lengths // page_size)
     total, rng, lists = int(needed.sum()), np.random.default_rng(4), []
-    assert total <= num_pages, f"{total} pages do not fit into a pool of {num_pages}"
-    order = rng.permutation(num_pages)
+    # a pool much larger than the cache may be read twice
+    rounds = -(-total // num_pages)
+    order = np.concatenate([rng.permutation(num_pages) for _ in range(rounds)])
     for i in range(count):
-        first = i * total % (num_pages - total + 1)
+        first = i * total % (len(order) - total + 1)
         own = np.split(order[first : first + total], np.cumsum(needed)[:-1])
         table = np.zeros((len(lengths), int(needed.max())), np.int32)
         for row, pages in zip(table, own, strict=True):
