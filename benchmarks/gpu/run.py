@@ -10,39 +10,18 @@ DIR/gpu.json and DIR/gpu.md are written anew after every part.
 """
 
 import argparse
-import os
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from journal import Journal, run_cases
 from report import machine, write_report
+from watch import Part, log_of, run_part, say
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
 TOTAL = 530.0  # seconds
-BEGINNING = 60.0  # seconds until a part's first case: imports and the device
-
-
-@dataclass(frozen=True)
-class Part:
-    """A process, its budget and the longest that one case may take, in seconds.
-
-    The cases are those of `module` whose names begin with one of `only`.  Parts of one module run
-    side by side, which only those may do that measure no time.
-    """
-
-    name: str
-    module: str
-    budget: float
-    longest: float
-    about: str
-    only: tuple[str, ...] = ("",)
 
 
 REST = ("chosen", "kv_write", "page_copy", "merge")
@@ -69,102 +48,12 @@ def parse_arguments() -> argparse.Namespace:
     names = ",".join(MODULES)
     parser.add_argument("--parts", default=names, help=f"some of {names}")
     parser.add_argument("--seconds", type=float, default=TOTAL, help="for everything")
-    parser.add_argument("--run-part", help=argparse.SUPPRESS)  # what a part's process is told
+    # what a part's process is told: its name, module, and the beginnings of its cases' names
+    parser.add_argument("--run-part", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if unknown := set(args.parts.split(",")) - set(MODULES):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {names}")
     return args
-
-
-def say(text: str, start: float) -> None:
-    print(f"[{time.monotonic() - start:6.1f} s] {text}", flush=True)
-
-
-class Watched:
-    """A part's process, and what its journal says."""
-
-    def __init__(self, part: Part, args: argparse.Namespace, start: float):
-        self.part, self.start = part, start
-        self.journal = Journal(args.out, part.name)
-        self.log = args.out / f"{part.name}.log"
-        words = ["--run-part", part.name, "--out", str(args.out)]
-        words += ["--dry-run"] if args.dry_run else []
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(HERE / "run.py"), *words],
-                env=environment(part, args.dry_run),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that it can be ended with its own children
-            )
-
-    def watch(self, deadline: float, seen: int) -> tuple[str, int]:
-        """Until it ends, or has to: returns why, "" if it did well, and the lines seen."""
-        since = time.monotonic() + BEGINNING
-        while self.process.poll() is None:
-            time.sleep(0.1)
-            now, lines = time.monotonic(), self.journal.lines()
-            if len(lines) > seen:
-                self._tell(lines[seen:])
-                seen, since = len(lines), now
-            if now > deadline:
-                return self._end("the part's time was up"), seen
-            if now - since > self.part.longest:
-                return self._end(f"hung: no answer for {self.part.longest:.0f} s"), seen
-        lines = self.journal.lines()
-        self._tell(lines[seen:])
-        code = self.process.returncode
-        said = self.log.read_text(errors="replace").strip().split("\n")[-3:]
-        last = " ".join(" ".join(said).split())[-300:]
-        return f"the process ended with code {code}: {last}" if code else "", len(lines)
-
-    def _end(self, reason: str) -> str:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        return reason
-
-    def _tell(self, lines: list[dict]) -> None:
-        for line in lines:
-            if "error" in line:
-                say(f"{self.part.name} · {line['case']}: FAILED, {line['error']}", self.start)
-            elif "case" in line:
-                share = "" if line["share"] is None else f", {line['share']:.1%} of {line['of']}"
-                wrong = "" if line["verdict"] in (True, None) else "  BELOW"
-                what = f"{line['value']:.4g} {line['unit']}{share}{wrong} {line['note']}"
-                say(f"{self.part.name} · {line['case']}: {what.strip()}", self.start)
-
-
-def environment(part: Part, is_dry: bool) -> dict[str, str]:
-    paths = [ROOT, HERE, HERE.parent, ROOT / "tests" / "kernels"]
-    known = os.environ.get("PYTHONPATH")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), *filter(None, [known])])}
-    env["HF_HUB_OFFLINE"] = "1"
-    if sum(each.module == part.module for each in PARTS) > 1:
-        env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # several share the device
-    return {**env, "JAX_PLATFORMS": "cpu"} if is_dry else env
-
-
-def run_part(part: Part, args: argparse.Namespace, deadline: float, start: float) -> None:
-    """Runs all cases of a part, in as many processes as it takes."""
-    say(f"{part.name}: {part.about}", start)
-    journal, seen = Journal(args.out, part.name), 0
-    while True:
-        begun = len(journal.begun())
-        watched = Watched(part, args, start)
-        try:
-            reason, seen = watched.watch(deadline, seen)
-        finally:
-            if watched.process.poll() is None:
-                watched._end("")
-        if not reason:
-            return
-        lost = journal.open_case()
-        if lost is not None or len(journal.begun()) == begun:
-            journal.fail(lost or "beginning", reason)
-            say(f"{part.name} · {lost or 'beginning'}: FAILED, {reason}", start)
-            seen = len(journal.lines())
-        if time.monotonic() > deadline or len(journal.begun()) == begun:
-            return
 
 
 def run_all(args: argparse.Namespace) -> list[dict]:
@@ -175,7 +64,7 @@ def run_all(args: argparse.Namespace) -> list[dict]:
     say(", ".join(f"{name} {value}" for name, value in facts.items()), start)
     for part in chosen:  # what an earlier run has left must not get into this one's report
         Journal(args.out, part.name).path.unlink(missing_ok=True)
-        (args.out / f"{part.name}.log").unlink(missing_ok=True)
+        log_of(args.out, part).unlink(missing_ok=True)
     budgets = {part.module: part.budget for part in chosen}
     rows = []
     for i, module in enumerate(modules):
@@ -185,7 +74,8 @@ def run_all(args: argparse.Namespace) -> list[dict]:
         parts = [part for part in chosen if part.module == module]
         try:
             with ThreadPoolExecutor(len(parts)) as pool:
-                list(pool.map(lambda part: run_part(part, args, deadline, start), parts))  # noqa: B023
+                more = [(args.out, args.dry_run, deadline, start)] * len(parts)
+                list(pool.map(lambda part, rest: run_part(part, *rest), parts, more))
         finally:
             rows = write_report(args.out, facts, [part.name for part in chosen])
     say("done", start)
@@ -193,12 +83,12 @@ def run_all(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def run_here(name: str, args: argparse.Namespace) -> None:
+def run_here(args: argparse.Namespace) -> None:
     """What a part's own process does."""
-    part = next(part for part in PARTS if part.name == name)
-    module = import_module(part.module)
-    cases = [case for case in module.cases(args.dry_run) if case.name.startswith(part.only)]
-    run_cases(Journal(args.out, name), cases, module.is_alive)
+    name, module, *only = args.run_part
+    part = import_module(module)
+    cases = [case for case in part.cases(args.dry_run) if case.name.startswith(tuple(only))]
+    run_cases(Journal(args.out, name), cases, part.is_alive)
 
 
 def main() -> None:
@@ -206,7 +96,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     args.out = args.out.resolve()
     if args.run_part:
-        return run_here(args.run_part, args)
+        return run_here(args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was found is written
     rows = run_all(args)
     sys.exit(any("error" in row or row["verdict"] is False for row in rows))
