@@ -79,6 +79,12 @@ class Journal:
     def begun(self) -> list[str]:
         return [line["begin"] for line in self.lines() if "begin" in line]
 
+    def not_reached(self) -> list[str]:
+        """What was planned and never begun, because the time was up."""
+        plans = [line["plan"] for line in self.lines() if "plan" in line]
+        begun = set(self.begun())
+        return [name for name in plans[-1] if name not in begun] if plans else []
+
     def rows(self) -> list[dict]:
         return [{"part": self.part, **line} for line in self.lines() if "case" in line]
 
@@ -96,6 +102,7 @@ def run_cases(journal: Journal, cases: list[Case], is_alive: Callable[[], object
     answers: after an illegal access nothing in this process does, and a new one must go on.
     """
     done = set(journal.begun())
+    journal.append({"plan": [case.name for case in cases]})
     for case in cases:
         if case.name in done:
             continue

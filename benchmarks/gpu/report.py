@@ -51,15 +51,19 @@ def write_report(folder: Path, facts: dict[str, str], parts: list[str]) -> list[
         ratio = _ratio(row, rows)
         if row.get("beside") is not None and ratio is not None:
             row["verdict"] = ratio >= row["beside"]
-    report = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), "machine": facts, "rows": rows}
+    left_out = {part: names for part in parts if (names := Journal(folder, part).not_reached())}
+    when = time.strftime("%Y-%m-%d %H:%M:%S")
+    report = {"time": when, "machine": facts, "rows": rows, "not_reached": left_out}
     (folder / "gpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    (folder / "gpu.md").write_text(as_markdown(facts, rows) + "\n")
+    (folder / "gpu.md").write_text(as_markdown(facts, rows, left_out) + "\n")
     return rows
 
 
-def as_markdown(facts: dict[str, str], rows: list[dict]) -> str:
+def as_markdown(facts: dict[str, str], rows: list[dict], left_out: dict[str, list[str]]) -> str:
     about = ", ".join(f"{name} {value}" for name, value in facts.items())
     lines = [f"Measured on: {about}", "", TARGETS, "", _summary(rows), ""]
+    for part, names in left_out.items():
+        lines.append(f"- {part}: no time was left for {len(names)} cases: {'; '.join(names)}")
     for part in dict.fromkeys(row["part"] for row in rows):
         mine = [row for row in rows if row["part"] == part]
         lines += ["", f"## {part}", "", *_table(mine, rows)]

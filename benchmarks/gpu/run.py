@@ -19,7 +19,7 @@ from pathlib import Path
 
 from journal import Journal, run_cases
 from report import machine, write_report
-from watch import Part, log_of, run_part, say
+from watch import Part, Run, log_of, run_part
 
 TOTAL = 530.0  # seconds
 
@@ -57,30 +57,38 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def run_all(args: argparse.Namespace) -> list[dict]:
-    start = time.monotonic()
+    run = Run(args.out, args.dry_run)
     modules = [module for module in MODULES if module in args.parts.split(",")]
     chosen = [part for part in PARTS if part.module in modules]
     facts = machine(args.dry_run)
-    say(", ".join(f"{name} {value}" for name, value in facts.items()), start)
+    run.say(", ".join(f"{name} {value}" for name, value in facts.items()))
     for part in chosen:  # what an earlier run has left must not get into this one's report
         Journal(args.out, part.name).path.unlink(missing_ok=True)
         log_of(args.out, part).unlink(missing_ok=True)
-    budgets = {part.module: part.budget for part in chosen}
-    rows = []
+    budgets, rows = {part.module: part.budget for part in chosen}, []
     for i, module in enumerate(modules):
-        left = args.seconds - (time.monotonic() - start)
+        left = args.seconds - (time.monotonic() - run.start)
         spare = max(0.0, left - sum(budgets[each] for each in modules[i:]))
         deadline = time.monotonic() + min(left, budgets[module] + spare)
         parts = [part for part in chosen if part.module == module]
         try:
-            with ThreadPoolExecutor(len(parts)) as pool:
-                more = [(args.out, args.dry_run, deadline, start)] * len(parts)
-                list(pool.map(lambda part, rest: run_part(part, *rest), parts, more))
+            run_side_by_side(parts, run, deadline)
         finally:
             rows = write_report(args.out, facts, [part.name for part in chosen])
-    say("done", start)
+    run.say("done")
     print((args.out / "gpu.md").read_text())
     return rows
+
+
+def run_side_by_side(parts: list[Part], run: Run, deadline: float) -> None:
+    with ThreadPoolExecutor(len(parts)) as pool:
+        running = [pool.submit(run_part, part, run, deadline) for part in parts]
+        try:
+            for each in running:
+                each.result()
+        except BaseException:  # so that no process outlives the script
+            run.stop.set()
+            raise
 
 
 def run_here(args: argparse.Namespace) -> None:

@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from journal import Journal
@@ -35,10 +36,19 @@ class Part:
     only: tuple[str, ...] = ("",)
 
 
-def say(text: str, start: float) -> None:
-    # in one piece: parts that run side by side speak at once
-    sys.stdout.write(f"[{time.monotonic() - start:6.1f} s] {text}\n")
-    sys.stdout.flush()
+@dataclass(frozen=True)
+class Run:
+    """One call of the script: where its results go, when it began, and whether it has to end."""
+
+    folder: Path
+    is_dry: bool
+    start: float = field(default_factory=time.monotonic)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, text: str) -> None:
+        # in one piece: parts that run side by side speak at once
+        sys.stdout.write(f"[{time.monotonic() - self.start:6.1f} s] {text}\n")
+        sys.stdout.flush()
 
 
 def log_of(folder: Path, part: Part) -> Path:
@@ -49,15 +59,15 @@ def log_of(folder: Path, part: Part) -> Path:
 class Watched:
     """A part's process, and what its journal says."""
 
-    def __init__(self, part: Part, folder: Path, is_dry: bool, start: float):
-        self.part, self.start = part, start
-        self.journal, self.log = Journal(folder, part.name), log_of(folder, part)
-        words = ["--out", str(folder), "--run-part", part.name, part.module, *part.only]
-        words = ["--dry-run", *words] if is_dry else words
+    def __init__(self, part: Part, run: Run):
+        self.part, self.run = part, run
+        self.journal, self.log = Journal(run.folder, part.name), log_of(run.folder, part)
+        words = ["--out", str(run.folder), "--run-part", part.name, part.module, *part.only]
+        words = ["--dry-run", *words] if run.is_dry else words
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(HERE / "run.py"), *words],
-                env=environment(part, is_dry),
+                env=environment(part, run.is_dry),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that it can be ended with its own children
@@ -73,9 +83,11 @@ class Watched:
                 self._tell(lines[seen:])
                 seen, since = len(lines), now
             if now > deadline:
-                return self._end("the part's time was up"), seen
+                return self.end("the part's time was up"), seen
+            if self.run.stop.is_set():
+                return self.end("the script was stopped"), seen
             if now - since > self.part.longest:
-                return self._end(f"hung: no answer for {self.part.longest:.0f} s"), seen
+                return self.end(f"hung: no answer for {self.part.longest:.0f} s"), seen
         lines = self.journal.lines()
         self._tell(lines[seen:])
         code = self.process.returncode
@@ -83,7 +95,7 @@ class Watched:
         last = " ".join(" ".join(said).split())[-300:]
         return f"the process ended with code {code}: {last}" if code else "", len(lines)
 
-    def _end(self, reason: str) -> str:
+    def end(self, reason: str) -> str:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         return reason
@@ -91,12 +103,12 @@ class Watched:
     def _tell(self, lines: list[dict]) -> None:
         for line in lines:
             if "error" in line:
-                say(f"{self.part.name} · {line['case']}: FAILED, {line['error']}", self.start)
+                self.run.say(f"{self.part.name} · {line['case']}: FAILED, {line['error']}")
             elif "case" in line:
                 share = "" if line["share"] is None else f", {line['share']:.1%} of {line['of']}"
                 wrong = "" if line["verdict"] in (True, None) else "  BELOW"
                 what = f"{line['value']:.4g} {line['unit']}{share}{wrong} {line['note']}"
-                say(f"{self.part.name} · {line['case']}: {what.strip()}", self.start)
+                self.run.say(f"{self.part.name} · {line['case']}: {what.strip()}")
 
 
 def environment(part: Part, is_dry: bool) -> dict[str, str]:
@@ -109,24 +121,25 @@ def environment(part: Part, is_dry: bool) -> dict[str, str]:
     return {**env, "JAX_PLATFORMS": "cpu"} if is_dry else env
 
 
-def run_part(part: Part, folder: Path, is_dry: bool, deadline: float, start: float) -> None:
+def run_part(part: Part, run: Run, deadline: float) -> None:
     """Runs all cases of a part, in as many processes as it takes."""
-    say(f"{part.name}: {part.about}", start)
-    journal, seen = Journal(folder, part.name), 0
+    run.say(f"{part.name}: {part.about}")
+    journal, seen = Journal(run.folder, part.name), 0
     while True:
         begun = len(journal.begun())
-        watched = Watched(part, folder, is_dry, start)
+        watched = Watched(part, run)
         try:
             reason, seen = watched.watch(deadline, seen)
         finally:
             if watched.process.poll() is None:
-                watched._end("")
+                watched.end("")
         if not reason:
             return
-        lost = journal.open_case()
-        if lost is not None or len(journal.begun()) == begun:
+        lost, has_begun = journal.open_case(), len(journal.begun()) > begun
+        if lost is not None or not has_begun:
             journal.fail(lost or "beginning", reason)
-            say(f"{part.name} · {lost or 'beginning'}: FAILED, {reason}", start)
+            run.say(f"{part.name} · {lost or 'beginning'}: FAILED, {reason}")
             seen = len(journal.lines())
-        if time.monotonic() > deadline or len(journal.begun()) == begun:
+        # what has begun nothing will not do so the next time
+        if not has_begun or time.monotonic() > deadline or run.stop.is_set():
             return

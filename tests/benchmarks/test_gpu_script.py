@@ -41,14 +41,14 @@ def run_part(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     from journal import Journal  # pyright: ignore[reportMissingImports]
-    from watch import Part, run_part  # pyright: ignore[reportMissingImports]
+    from watch import Part, Run, run_part  # pyright: ignore[reportMissingImports]
 
     (tmp_path / "faults.py").write_text(FAULTS)
 
     def run(module: str, seconds: float, longest: float = 1.0) -> dict[str, dict]:
         part = Part("a-part", module, seconds, longest, "faults")
-        now = time.monotonic()
-        run_part(part, tmp_path, True, now + seconds, now)
+        run_part(part, Run(tmp_path, is_dry=True), time.monotonic() + seconds)
+        assert Journal(tmp_path, "a-part").not_reached() == ([] if seconds > 10 else ["last"])
         return {row["case"]: row for row in Journal(tmp_path, "a-part").rows()}
 
     return run
@@ -86,6 +86,19 @@ def test_a_part_ends_when_its_time_is_up(run_part):
     assert time.monotonic() - start < 10
     assert rows["hangs"]["error"] == "the part's time was up"
     assert "last" not in rows
+
+
+def test_a_script_that_is_stopped_ends_its_processes_and_reports(tmp_path):
+    words = ["--dry-run", "--parts", "check", "--out", str(tmp_path)]
+    script = subprocess.Popen([sys.executable, str(SCRIPT), *words], stdout=subprocess.DEVNULL)
+    while not (tmp_path / "check-decode.jsonl").exists():
+        time.sleep(0.1)
+
+    script.terminate()
+
+    assert script.wait(timeout=10) == 143
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert "the script was stopped" in [row.get("error") for row in rows]
 
 
 @pytest.mark.slow
