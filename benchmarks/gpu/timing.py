@@ -3,7 +3,8 @@
 Steps are chained: each takes what the one before it gave, so that none can overlap another or be
 left out, and the host waits once, at the end of many.  Short steps are chained inside one program,
 because a program costs the host more than they cost the device.  Where a step reads less than the
-L2 cache holds, the steps of a chain take turns with different data.  Nothing is subtracted.
+L2 cache holds, the steps of a chain take turns with different data.  Nothing is subtracted.  What
+depends on the page table alone, XLA computes once a chain, as once for all layers of a model.
 """
 
 import math
