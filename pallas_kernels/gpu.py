@@ -2,6 +2,8 @@
 
 from jax.extend import backend
 
+OLDEST = (8, 0)  # Ampere: no kernel of ours serves what came before
+
 
 def is_gpu() -> bool:
     """Whether it is an NVIDIA GPU: one that is here, or the one that a program is compiled for."""

@@ -16,7 +16,6 @@ from jpaged.engine.build import attention_kernels, build_model, plan_sizes
 from pallas_kernels import gpu, native
 
 PACKAGES = ("jpaged", "jax", "jaxlib", "flax", "jax-triton", "triton", "transformers")
-OLDEST = (8, 0)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +41,7 @@ def warnings() -> list[str]:
             "an NVIDIA GPU is here, but JAX runs on the CPU: install jpaged[cuda13], or "
             "jpaged[cuda12] for an older driver, and see that JAX_PLATFORMS does not say cpu"
         )
-    if gpu.is_gpu() and gpu.compute_capability() < OLDEST:
+    if gpu.is_gpu() and gpu.compute_capability() < gpu.OLDEST:
         major, minor = gpu.compute_capability()
         found.append(
             f"this GPU is sm_{major}{minor}; the kernels begin with sm_80 (Ampere), and plain XLA "

@@ -119,7 +119,8 @@ def build_executor(
     executor = DeviceExecutor(program, params, buckets, config.jit_monitor)
     plan = executor.compiled.plan(config.warmup)
     logger.info("%s", buckets.describe(num_now=len(plan)))
-    logger.info("attention: %s", "; ".join(attention_kernels(model, sizes)))
+    if logger.isEnabledFor(logging.INFO):  # to find out takes arrays, and compiling their zeros
+        logger.info("attention: %s", "; ".join(attention_kernels(model, sizes)))
     with progress(len(plan), "Compiling", "step", config.use_tqdm_on_load) as bar:
         executor.warm_up(config.warmup, lambda bucket: bar.update())
     return executor

@@ -56,7 +56,10 @@ def paged_attention(
         return on_gpu.attend(q, k_pages, v_pages, table, **options, **more)
     if implementation in (None, "reference"):
         return reference.attend(q, k_pages, v_pages, table, **options)
-    raise _no_such(implementation, "that reads pages which somebody else has written")
+    raise NotImplementedError(
+        f"no paged_attention implementation {implementation!r} that reads pages which somebody "
+        f"else has written; there are {', '.join(IMPLEMENTATIONS)}"
+    )
 
 
 def write_and_attend(
@@ -151,13 +154,6 @@ def _write_then_attend(
         q, k_pages, v_pages, table, **options._asdict(), implementation=implementation
     )
     return out, k_pages, v_pages
-
-
-def _no_such(implementation: str | None, which: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"no paged_attention implementation {implementation!r} {which}; "
-        f"there are {', '.join(IMPLEMENTATIONS)}"
-    )
 
 
 __all__ = [

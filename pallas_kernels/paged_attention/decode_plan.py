@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from jax import Array
 from jax.extend import backend
 
+from pallas_kernels.gpu import compute_capability
+
 KEYS = (64, 32, 16)  # of a tile: 16 rows of a product for each warp along them
 LANES = 8  # columns of a tensor core's product: query heads, in multiples of it
 MOST_HEADS = 32  # of a block, in registers; larger groups are cut
@@ -47,8 +49,8 @@ def current_gpu() -> Gpu:
     device = backend.get_default_device()
     if not hasattr(device, "compute_capability"):
         return Gpu()
-    major, minor = map(int, device.compute_capability.split("."))
-    return Gpu((major, minor), device.core_count, device.shared_memory_per_block_optin)
+    sizes = device.core_count, device.shared_memory_per_block_optin
+    return Gpu(compute_capability(), *sizes)
 
 
 @dataclass(frozen=True)

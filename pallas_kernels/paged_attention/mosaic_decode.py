@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Float, Int, Shaped
 
+from pallas_kernels.gpu import OLDEST
 from pallas_kernels.paged_attention.decode_plan import (
     Gpu,
     Plan,
@@ -44,7 +45,7 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
             f"query heads, not head_dim {D}, page_size {S}, {H} heads over {K}"
         )
     arch = "sm_{}{}".format(*compute_capability)
-    if compute_capability < (8, 0):
+    if compute_capability < OLDEST:
         return f"mosaic decode needs sm_80 or newer, not {arch}"
     if k_pages.dtype.name.startswith("float8") and compute_capability < (8, 9):
         return f"mosaic decode converts fp8 pages from sm_89 on, not on {arch}"

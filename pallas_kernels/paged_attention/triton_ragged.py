@@ -39,7 +39,7 @@ def why_not(q: Array, k_pages: Array, compute_capability: tuple[int, int]) -> st
     K = k_pages.shape[1]
     if reason := triton_call.why_not():
         return reason
-    if compute_capability < (8, 0):
+    if compute_capability < gpu.OLDEST:
         major, minor = compute_capability
         return f"the triton kernel needs sm_80 or newer, not sm_{major}{minor}"
     if q.dtype.name not in QUERIES:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from whimsical import Whimsical
 
 from jpaged.policies import NAMES, resolve
 from jpaged.runner.step_input import Packed, StepPacker
@@ -22,7 +23,6 @@ from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.pages import PagePool
-from jpaged.scheduling.policy import Fcfs, View
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
 
@@ -248,22 +248,6 @@ class ArrayDevice:
         state = digest(state, token)
         self.slots[int(table.write_slots[at])] = state
         return state
-
-
-class Whimsical(Fcfs):
-    """Any order, any chunk, any victim, and now and then somebody is left out: rows and chunks
-    change from step to step."""
-
-    def __init__(self, rng: random.Random):
-        self.rng = rng
-
-    def propose(self, view: View):
-        everyone = [*view.running, *view.waiting]
-        self.rng.shuffle(everyone)
-        yield from ((sequence, self.rng.choice((0, 1, 1, 3, 64))) for sequence in everyone)
-
-    def victim(self, view: View):
-        return self.rng.choice(view.running)
 
 
 class Play:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from toy_device import EOS, VOCAB, ToyDevice, check_pages, check_queues, written_alone
+from whimsical import Whimsical
 
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.pages import PagePool
-from jpaged.scheduling.policy import Fcfs, View
+from jpaged.scheduling.policy import Fcfs
 from jpaged.scheduling.request import Request, Sequence, Status
 from jpaged.scheduling.scheduler import Scheduler
 
@@ -81,21 +82,6 @@ class VirtualDevice:
 
     def bucket(self, batch: ScheduledBatch) -> None:
         return None
-
-
-class Whimsical(Fcfs):
-    """Any order, any chunk, any victim, and now and then somebody is left out."""
-
-    def __init__(self, rng: random.Random):
-        self.rng = rng
-
-    def propose(self, view: View):
-        everyone = [*view.running, *view.waiting]
-        self.rng.shuffle(everyone)
-        yield from ((sequence, self.rng.choice((0, 1, 1, 3, 64))) for sequence in everyone)
-
-    def victim(self, view: View):
-        return self.rng.choice(view.running)
 
 
 class Case:
