@@ -62,7 +62,7 @@ def tiling(
     """How tiles of `num_rows` rows, or of as many as is good, are best worked on.
 
     The accumulator, rows · D float32, is in registers; shared memory holds keys and values of two
-    tiles, 4 · keys · D elements, and on Hopper the queries.  With triton 3.7 none spills:
+    tiles, 4 · keys · D elements, and on Hopper the queries.  With triton 3.7 to 3.9 none spills:
 
         rows x keys, warps        D <= 128         D <= 256
         sm_80                     128 x 64, 8      64 x 32, 8      keys of 8 bits: 32

@@ -126,11 +126,11 @@ def attend(
 def converted(x, dtype: tl.constexpr):
     """A page's elements as q's; uint8 are the bits of float8_e4m3fn, unknown before sm_89."""
     if x.dtype == tl.uint8:
-        x = x.to(tl.uint16)
         # float16 has the same fields but a bias of 15, not 7: off by 2^8, exactly
-        half = ((x & 0x80) << 8) | ((x & 0x7F) << 7)
-        half = half.to(tl.float16, bitcast=True) * 256.0
-        x = tl.where((x & 0x7F) == 0x7F, float("nan"), half)
+        x = x.to(tl.int8, bitcast=True).to(tl.int16)
+        half = ((x << 7) & -16512).to(tl.float16, bitcast=True)  # sign and fields: 0xBF80
+        # NaN, 0x7F, looks like 1.875; asked of the bits, it makes Triton 3.9 spill
+        x = tl.where(tl.abs(half) == 1.875, float("nan"), half * 256.0)
     return x.to(dtype)
 
 

@@ -309,7 +309,7 @@ def test_it_compiles_for_gpus_and_keeps_to_their_registers(model, target):
         end="",
     )
     print(f"{shared:.0f} KiB shared")
-    # triton 3.7 spills nothing, 3.6 three registers in "fp8 256" on an A100
+    # triton 3.7 and 3.9 spill nothing; 3.6 three registers in "fp8 256" on an A100
     assert report.spilled_bytes <= 24
     assert kernel.shared_bytes <= TARGETS[target].shared_kib * 1024
     assert report.temp_bytes < 64 * 1024  # the tiles, and no copy of pages
