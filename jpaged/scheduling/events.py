@@ -10,7 +10,8 @@ class StepRecord:
     """One step of the serving loop.
 
     `slots_held` counts token places in held pages, `slots_used` those that hold a token some
-    sequence reads; a shared page counts once in both.
+    sequence reads; a shared page counts once in both.  `pages_unshared` is what the sequences
+    would hold if each page had one holder.
     """
 
     index: int
@@ -23,6 +24,7 @@ class StepRecord:
     num_preempted: int
     num_finished: int
     pages_held: int
+    pages_unshared: int
     pages_idle: int
     slots_held: int
     slots_used: int
@@ -31,3 +33,8 @@ class StepRecord:
     def waste(self) -> float:
         """The share of held memory that holds nothing, from 0 to 1."""
         return 1 - self.slots_used / self.slots_held if self.slots_held else 0.0
+
+    @property
+    def sharing(self) -> float:
+        """The share of pages that sharing saves, from 0 to 1."""
+        return 1 - self.pages_held / self.pages_unshared if self.pages_unshared else 0.0

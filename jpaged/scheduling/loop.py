@@ -121,15 +121,29 @@ class ServingLoop[Handle]:
     def _memory(self) -> dict[str, int]:
         """Pages and slots at the height of the step, before finished sequences let go."""
         pool, queues = self.scheduler.pool, self.scheduler.queues
-        empty = pool.page_size * sum([len(s.pages) for s in queues.running])
-        empty -= sum([s.num_computed for s in queues.running])
+        unshared = sum([len(s.pages) for s in queues.running])
+        if unshared == pool.num_held:
+            empty = pool.page_size * unshared - sum([s.num_computed for s in queues.running])
+        else:
+            empty = self._empty_slots()
         held = pool.num_held * pool.page_size
         return {
             "pages_held": pool.num_held,
+            "pages_unshared": unshared,
             "pages_idle": pool.num_idle,
             "slots_held": held,
             "slots_used": held - empty,
         }
+
+    def _empty_slots(self) -> int:
+        """Places in held pages that hold no token; a shared page is as full as for who uses most."""
+        size, used = self.scheduler.pool.page_size, {}
+        for sequence in self.scheduler.queues.running:
+            full, rest = divmod(sequence.num_computed, size)
+            for page in sequence.pages[full:]:
+                used[page] = max(used.get(page, 0), rest)
+                rest = 0
+        return sum([size - count for count in used.values()])
 
     def _record(self, step: Underway[Handle], advanced: list[Sequence]) -> None:
         start, self._last_end = max(step.start, self._last_end), self.clock()
