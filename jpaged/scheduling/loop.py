@@ -136,7 +136,7 @@ class ServingLoop[Handle]:
         }
 
     def _empty_slots(self) -> int:
-        """Places in held pages that hold no token; a shared page is as full as for who uses most."""
+        """Places in held pages that hold no token; a shared page counts as its best user sees it."""
         size, used = self.scheduler.pool.page_size, {}
         for sequence in self.scheduler.queues.running:
             full, rest = divmod(sequence.num_computed, size)
