@@ -136,6 +136,10 @@ class LLM:
             }
         )
 
+    def reset_prefix_cache(self) -> bool:
+        """Forgets all cached prefixes, so that nothing computed so far is found again."""
+        return self.llm_engine.reset_prefix_cache()
+
     def memory_report(self) -> MemoryReport:
         """What weights, cache and steps take, and what is free.  `print` it for a table."""
         return self.llm_engine.memory_report()

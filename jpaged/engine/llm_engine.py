@@ -201,6 +201,14 @@ class LLMEngine:
             return True
         return state.request.params.output_kind is not RequestOutputKind.FINAL_ONLY
 
+    def reset_prefix_cache(self) -> bool:
+        """Forgets all cached prefixes, so that nothing computed so far is found again.
+
+        Requests in flight keep their pages.  Always True, as in vLLM when it succeeds.
+        """
+        self.scheduler.reset_prefix_cache()
+        return True
+
     @property
     def num_late_compilations(self) -> int:
         """How often something was compiled after warm-up; 0, or a bug."""

@@ -1,4 +1,4 @@
-"""The compiled steps of an engine, and the order in which they come to be.
+"""The compiled steps of an engine and what goes with them, and the order in which they come to be.
 
     warmup     before the first request          afterwards
     full       everything                        nothing
@@ -18,18 +18,20 @@ import jax
 from jpaged.runner.program import StepProgram
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 
+COPIES = (8, 64, 512, 4096)  # pages copied in one call
 COMPILERS = 2  # threads; tracing holds the interpreter's lock, compiling does not
 Progress = Callable[[Bucket], object]
 logger = logging.getLogger("jpaged")
 
 
 class CompiledSteps:
-    """`step` for every bucket, `resample` for every number of rows, and `score`."""
+    """`step` for every bucket, `resample` for every number of rows, `copy`, and `score`."""
 
     def __init__(self, program: StepProgram, buckets: BucketLadder):
         self.program, self.buckets = program, buckets
         self.steps: dict[Bucket, jax.stages.Compiled] = {}
         self.resamples: dict[int, jax.stages.Compiled] = {}
+        self.copies: dict[int, jax.stages.Compiled] = {}
         self.score: jax.stages.Compiled | None = None
         self.is_complete = False
         self._stop = threading.Event()
@@ -39,6 +41,12 @@ class CompiledSteps:
     def num_rows(self) -> list[int]:
         """The numbers of rows that steps have."""
         return sorted({bucket.num_sequences for bucket in self.buckets.all})
+
+    @property
+    def num_copies(self) -> list[int]:
+        """The numbers of pages that are copied at once; every sequence of a step may need one."""
+        most = self.num_rows[-1]
+        return [*(count for count in COPIES if count < most), most]
 
     def plan(self, warmup: str) -> tuple[Bucket, ...]:
         """The buckets compiled before the first request."""
@@ -62,6 +70,7 @@ class CompiledSteps:
     def _compile_rest(self) -> None:
         # rarely used and quick to replace: the buckets come first
         work = [lambda b=bucket: self.step(b) for bucket in self.buckets.all]
+        work += [lambda n=count: self.copier(n) for count in self.num_copies]
         work += [self.scorer, *(lambda n=rows: self.resample(n) for rows in self.num_rows)]
         try:
             for compile_one in work:
@@ -100,6 +109,11 @@ class CompiledSteps:
             self.resamples[num_rows] = self.program.lower_resample(num_rows).compile()
         return self.resamples[num_rows]
 
+    def copier(self, num_copies: int) -> jax.stages.Compiled:
+        if num_copies not in self.copies:
+            self.copies[num_copies] = self.program.lower_copy(num_copies).compile()
+        return self.copies[num_copies]
+
     def scorer(self) -> jax.stages.Compiled:
         if self.score is None:
             self.score = self.program.lower_score().compile()
@@ -122,4 +136,5 @@ class CompiledSteps:
         self.wait()
         self.steps.clear()
         self.resamples.clear()
+        self.copies.clear()
         self.score = None

@@ -61,6 +61,7 @@ class DeviceExecutor:
         step = self.compiled.step(bucket)
         inputs, sampling, scores_prompt = self.program.packer.pack(batch, bucket)
         before = self.late.count
+        self._copy_pages(batch.page_copies)
         logprobs = None
         with watching(self.late), uninterrupted():
             # an exception before the assignment would lose the cache, which was given away
@@ -75,6 +76,18 @@ class DeviceExecutor:
             self._tokens, logprobs = resample(answer.logits, answer.tokens, sampling)
         starts = [sequence.num_computed for sequence, _ in batch.items] if scores_prompt else []
         return Handle(batch, starts, self._tokens, logprobs, answer.hidden)
+
+    def _copy_pages(self, pairs: tuple[tuple[int, int], ...]) -> None:
+        """Before the step, which writes to the copies."""
+        if not pairs:
+            return
+        count = next(count for count in self.compiled.num_copies if count >= len(pairs))
+        self._expect(f"copying {count} pages", count in self.compiled.copies)
+        copy = self.compiled.copier(count)
+        padded = np.full((2, count), self.program.packer.num_pages, np.int32)
+        padded[:, : len(pairs)] = np.array(pairs).T
+        with watching(self.late), uninterrupted():
+            self.kv_pages = copy(self.kv_pages, padded)
 
     def _expect(self, what: str, is_there: bool) -> None:
         """Speaks up where something is compiled after everything was."""

@@ -19,6 +19,7 @@ from jpaged.runner.step import resample, score, step
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
 from jpaged.weights.functional import Graph, Params
+from pallas_kernels.page_copy import copy_pages
 
 SCORED_ROWS = 64  # prompt positions scored in one call
 
@@ -47,6 +48,7 @@ class StepProgram:
         self._previous = jax.ShapeDtypeStruct((packer.max_num_seqs,), jnp.int32)
         self._graph = graph
         self._resample = jax.jit(partial(resample, max_logprobs))
+        self._copy = jax.jit(lambda kv, pairs: copy_pages(kv, *pairs), donate_argnums=0)
         self._score = jax.jit(partial(score, graph, max_logprobs))
         # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
         self._precision = "highest" if kv_dtype == jnp.float32 else "default"
@@ -78,6 +80,14 @@ class StepProgram:
         arguments = (self.params, kv_shapes, self._previous, letter)
         # the cache is donated: its pages are written in place, never copied
         return step_of_letter, arguments, {"donate_argnums": 1}
+
+    def lower_copy(self, num_copies: int) -> jax.stages.Lowered:
+        """Copies of pages within the cache, (from, to) in rows of i32[2, M]; padding goes to P.
+
+        Not a part of the step: few steps copy, and for those that do not it would be work.
+        """
+        pairs = jax.ShapeDtypeStruct((2, num_copies), jnp.int32)
+        return self._copy.lower(jax.eval_shape(self.kv_pages), pairs)
 
     def lower_resample(self, num_sequences: int) -> jax.stages.Lowered:
         """For the logits of that many rows."""

@@ -103,6 +103,7 @@ class StepPacker:
         pages = self.seats.tables[seats, :N]
         query_starts = np.minimum(np.arange(B + 1, dtype=np.int32), num)
         write_slots = self._slots(pages, np.arange(num), positions[:num], T)
+        self._skip_rereads(batch, query_starts, write_slots)
         table = PageTable(positions, write_slots, query_starts, pages, lengths)
         return tokens, from_previous, table
 
@@ -126,6 +127,7 @@ class StepPacker:
                 from_previous[at] = self._row_of[sequence]
         pages = self.seats.tables[seats, :N]
         write_slots = self._slots(pages, row, positions[:total], T)
+        self._skip_rereads(batch, query_starts, write_slots)
         table = PageTable(positions, write_slots, query_starts, pages, lengths)
         return tokens, from_previous, table
 
@@ -135,6 +137,12 @@ class StepPacker:
         page, offset = np.divmod(positions, self.page_size)
         slots[: len(row)] = pages[row, page] * self.page_size + offset
         return slots
+
+    def _skip_rereads(self, batch: ScheduledBatch, query_starts: np.ndarray, slots: np.ndarray):
+        """Writes nothing where it stands already: others may be reading there."""
+        if batch.has_rereads:
+            rows = [row for row, (sequence, _) in enumerate(batch.items) if sequence.is_reread]
+            slots[query_starts[rows]] = self.num_pages * self.page_size
 
 
 def _known(sequence: Sequence, count: int) -> list[int]:

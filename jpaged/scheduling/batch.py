@@ -11,11 +11,15 @@ from jpaged.scheduling.request import Sequence
 class ScheduledBatch:
     """One step's work: run `num_tokens` pending tokens of each sequence.
 
-    Pages for them are already in `sequence.pages`.
+    Pages for them are already in `sequence.pages`.  page_copies: (from, to), to be made before
+    anything is written, all read before any is written.  has_rereads: whether any sequence begins
+    with a token that lies in its pages already.
     """
 
     items: tuple[tuple[Sequence, int], ...]
     preempted: tuple[Sequence, ...] = ()
+    page_copies: tuple[tuple[int, int], ...] = ()
+    has_rereads: bool = False
 
     @cached_property
     def num_tokens(self) -> int:

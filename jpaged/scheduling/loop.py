@@ -106,8 +106,8 @@ class ServingLoop[Handle]:
         batch = self.scheduler.schedule(start)
         if batch is None:
             return False
-        bucket = self.executor.bucket(batch)
         try:
+            bucket = self.executor.bucket(batch)
             handle = self.executor.submit(batch)
         except BaseException:
             self.scheduler.cancel(batch)
@@ -136,7 +136,7 @@ class ServingLoop[Handle]:
         }
 
     def _empty_slots(self) -> int:
-        """Places in held pages that hold no token; a shared page counts as its best user sees it."""
+        """Places in held pages that hold no token; in a shared one, of who holds the most."""
         size, used = self.scheduler.pool.page_size, {}
         for sequence in self.scheduler.queues.running:
             full, rest = divmod(sequence.num_computed, size)

@@ -11,13 +11,14 @@ A page is *free*, *idle* or *held*; never two of them.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 
 class PagePool:
     """Counts the holders of every page.  Pages are numbers; the keys and values lie elsewhere.
 
-    `on_evict(page)` is called when an idle page is about to be given to somebody else.
+    `choose_idle(pages)` names the idle page that goes first, the least recently used ones being
+    first among `pages`; None takes the first.  `on_evict(page)` hears of it.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class PagePool:
         self.num_pages = num_pages
         self.page_size = page_size
         self.on_evict = on_evict
+        self.choose_idle: Callable[[Collection[int]], int] | None = None
         self.holders = [0] * num_pages
         self.remembered = [False] * num_pages
         self._free = deque(range(num_pages))
@@ -56,7 +58,10 @@ class PagePool:
         if self._free:
             page = self._free.popleft()
         else:
-            page, _ = self._idle.popitem(last=False)
+            page = next(iter(self._idle))
+            if self.choose_idle is not None:
+                page = self.choose_idle(self._idle.keys())
+            del self._idle[page]
             self.remembered[page] = False
             self.on_evict(page)
         self.holders[page] = 1
@@ -67,6 +72,10 @@ class PagePool:
         assert self.holders[page] or page in self._idle, f"page {page} is free"
         self._idle.pop(page, None)
         self.holders[page] += 1
+
+    def is_shared(self, page: int) -> bool:
+        """Whether anybody but one holder may read it: another one, or who finds it in the cache."""
+        return self.holders[page] > 1 or self.remembered[page]
 
     def release(self, pages: Iterable[int]) -> None:
         """Gives up one hold on each page.  Release a sequence's last page first: it is then the
@@ -87,6 +96,12 @@ class PagePool:
         """Marks a held page as worth keeping after its last holder has gone."""
         assert self.holders[page] > 0, f"page {page} is held by nobody"
         self.remembered[page] = True
+
+    def forget_all(self) -> None:
+        """No page is worth keeping any more: the idle ones are free."""
+        self.remembered = [False] * self.num_pages
+        self._free.extend(self._idle)
+        self._idle.clear()
 
     def check(self) -> None:
         """Asserts the invariants; for tests and debugging."""

@@ -7,7 +7,10 @@ its pages, returns to the waiting and is computed anew later (its tokens are kep
 
 A page that a granted sequence will fill is *promised*: those after it may share it in the same
 step, because a step writes all its keys and values before it reads any.  So requests that arrive
-together compute their common prefix once.
+together compute their common prefix once, and n samples their prompt.
+
+Nobody writes into a page that others read: whoever is about to gets a copy (copy-on-write), made
+before the step.
 """
 
 from collections.abc import Callable
@@ -33,26 +36,26 @@ class StepPlan:
         self.can_chunk = can_chunk
         self.grants: dict[Sequence, int] = {}
         self.promised: dict[Sequence, list[int]] = {}
+        self.copies: dict[Sequence, tuple[int, int]] = {}
         self.preempted: list[Sequence] = []
         self.admitted: list[Sequence] = []
         # who only waits for an expected token needs nothing
         self.eldest = next((s for s in queues.running if s.num_pending > 0), None)
         self._page_size = queues.pool.page_size
-        self._kept = 0  # tokens of the budget that only the eldest may use
+        self._writers: set[Sequence] = set()  # others share what they write in this step
+        self._has_rereads = False
+        queues.sharing.in_the_making.clear()
+        self._kept = 0  # tokens the eldest has been granted before any wish for it
         self._has_refused = False  # a sequence did not fit: nobody may overtake it
         self._unpromised: int | None = None  # free pages that no running sequence is waiting for
 
     @property
     def is_full(self) -> bool:
         """True when no further wish can be granted, except perhaps the eldest's."""
-        return self.budget == 0 and self.eldest_is_served
-
-    @property
-    def eldest_is_served(self) -> bool:
-        return self.eldest is None or self.eldest in self.grants
+        return self.budget == 0 and not self._kept
 
     def secure_eldest(self) -> None:
-        """Keeps a page and one token of the budget for the eldest running sequence.
+        """Grants one token to the eldest running sequence; a wish may make it more.
 
         Without chunking it is all it has pending: a prompt, if its first step was interrupted.
         """
@@ -62,29 +65,45 @@ class StepPlan:
             has_pages = self._reserve(self.eldest, self._kept)
             assert has_pages, "the eldest alone does not fit; `add` should have refused it"
             self.budget -= self._kept
+            self._enter(self.eldest, self._kept)
 
     def settle(self) -> ScheduledBatch:
-        """Hands the eldest its token if no wish did, and lets somebody in if all are idle."""
-        if self.eldest is not None and not self.eldest_is_served:
-            self.grants[self.eldest] = self._kept
-            self._promise(self.eldest, self.eldest.num_computed + self._kept)
+        """The batch.  Somebody is let in if all are idle."""
         if not self.grants and self.queues.waiting:
-            first = self.queues.waiting[0]
+            self._let_one_in()
+        return ScheduledBatch(
+            tuple(self.grants.items()),
+            tuple(self.preempted),
+            tuple(self.copies.values()),
+            self._has_rereads,
+        )
+
+    def _let_one_in(self) -> None:
+        """Grants the first who waits, at the cost of those who are paused if need be."""
+        first = next((s for s in self.queues.waiting if s.num_pending), None)
+        evicted = []
+        while first is not None:
             self.grant(first, first.num_pending)
-        return ScheduledBatch(tuple(self.grants.items()), tuple(self.preempted))
+            running = self.queues.running
+            if self.grants or not running or not all(s.is_paused for s in running):
+                break
+            evicted.append(running[-1])
+            self._has_refused, self._unpromised = False, None
+            self.queues.preempt(evicted[-1])
+        self.preempted += evicted
 
     def grant(self, sequence: Sequence, most: int) -> None:
         """Runs up to `most` pending tokens of the sequence, if budget, seats and pages allow."""
-        if sequence in self.grants or most < 1:
+        kept = self._kept if sequence is self.eldest else 0
+        if most < 1 or (sequence in self.grants and not kept):
             return
         is_new = sequence.status is not Status.RUNNING
         if is_new and (sequence not in self.queues or not self._admit(sequence)):
             return
         pending = sequence.num_pending
-        if pending > 1:
+        if pending > 1 and not is_new and not kept:
             self.queues.take_cached(sequence)  # what others have computed meanwhile
             pending = sequence.num_pending
-        kept = self._kept if sequence is self.eldest else 0
         room = self.budget + kept
         count = pending if pending < most else most  # `min` would be a quarter of this function
         count = count if count < room else room
@@ -94,19 +113,23 @@ class StepPlan:
             return
         upto = sequence.num_computed + count
         # most often: one more token, in a page that is there
-        if upto <= len(sequence.pages) * self._page_size or self._reserve(sequence, count):
-            self.grants[sequence] = count
+        has_page = upto <= len(sequence.pages) * self._page_size and not sequence.shares_tail
+        if has_page or self._reserve(sequence, count):
             self.budget += kept - count  # a victim may have raised it in between
-            if upto // self._page_size > sequence.num_remembered:
-                self._promise(sequence, upto)
+            self._kept -= kept
+            self._enter(sequence, count)
         elif is_new and sequence.status is Status.RUNNING:
             self._retreat(sequence, was_wished=False)
 
-    def _promise(self, sequence: Sequence, upto: int) -> None:
-        """Lets others find the pages that the sequence will have filled after this step."""
-        pages = self.queues.remember_full_pages(sequence, upto)
-        if pages:
-            self.promised[sequence] = pages
+    def _enter(self, sequence: Sequence, count: int) -> None:
+        """Grants it.  Others may find the pages that will be full after this step."""
+        self._has_rereads |= sequence.is_reread
+        self.grants[sequence] = count
+        upto = sequence.num_computed + count
+        if upto // self._page_size > sequence.num_remembered:
+            pages = self.queues.remember_full_pages(sequence, upto)
+            self.promised.setdefault(sequence, []).extend(pages)
+            self.queues.sharing.in_the_making.update(pages)
 
     def _admit(self, sequence: Sequence) -> bool:
         """Gives a waiting sequence a seat and the pages it finds in the prefix cache.
@@ -120,38 +143,64 @@ class StepPlan:
             return False
         if sequence.num_expected:  # preempted in this moment: its token is about to be known
             return False
+        if queues.sharing.awaits_relative(sequence, self.grants):
+            return False
         if self._unpromised is None:
             promised = sum(queues.pages_to_come(running) for running in queues.running)
             self._unpromised = queues.pool.num_free - promised
-        needed = queues.admission_cost(sequence)
+        found = queues.sharing.find(sequence, self.grants)
+        needed = queues.admission_cost(sequence, found)
         # a lone sequence may always start: the pool holds any single one (checked in `add`)
         if needed > self._unpromised and queues.running:
             self._has_refused = True
             return False
-        queues.admit(sequence)
+        queues.admit(sequence, found)
+        if found.writer is not None:
+            self._writers.add(found.writer)
         self.admitted.append(sequence)
         self._unpromised -= needed
         return True
 
     def _retreat(self, sequence: Sequence, was_wished: bool) -> None:
         """Takes an admission back.  `was_wished`: only the budget stood against it."""
+        self.copies.pop(sequence, None)
         self.queues.retreat(sequence)
         self._has_refused |= was_wished
         self._unpromised = None  # its pages are free again
 
     def _reserve(self, sequence: Sequence, count: int) -> bool:
         """Takes the pages for `count` more tokens, from others where none are free."""
-        pool = self.queues.pool
-        needed = pool.pages_for(sequence.num_computed + count) - len(sequence.pages)
-        while needed > pool.num_free:
+        queues, pool = self.queues, self.queues.pool
+        more = max(0, pool.pages_for(sequence.num_computed + count) - len(sequence.pages))
+        # who was granted a token has its pages to itself, and others build on what it writes
+        writes = count > sequence.is_reread and sequence not in self.grants
+        while True:
+            shared = queues.page_to_copy(sequence) if writes else None
+            # a page that only the cache knows beside us is free as soon as we let it go
+            copies = shared is not None and pool.holders[sequence.pages[shared]] > 1
+            if more + copies <= pool.num_free:
+                break
             victim = self._victim()
             if victim is not None:
                 self._preempt(victim)
             if victim is sequence or victim is None:
                 return False
-        if needed > 0:
-            sequence.pages += pool.allocate(needed)
+        if shared is not None:
+            self._copy(sequence, shared)
+        if writes:
+            sequence.shares_tail = False
+        if more:
+            sequence.pages += pool.allocate(more)
         return True
+
+    def _copy(self, sequence: Sequence, place: int) -> None:
+        """Gives the sequence a copy of one of its pages."""
+        pool, source = self.queues.pool, sequence.pages[place]
+        pool.release([source])
+        [target] = pool.allocate(1)  # perhaps the very same
+        self.copies[sequence] = source, target
+        self.queues.sharing.in_the_making.add(target)
+        sequence.pages = [*sequence.pages[:place], target, *sequence.pages[place + 1 :]]
 
     def _victim(self) -> Sequence | None:
         """Whom the policy names, or the youngest; never the eldest, nor one that others read."""
@@ -161,6 +210,7 @@ class StepPlan:
             each
             for each in self.queues.running
             if each is not self.eldest
+            and each not in self._writers
             and all(holders[page] == 1 for page in self.promised.get(each, ()))
         ]
         # by identity: a policy's answer may be anything, and compare as it likes
@@ -169,6 +219,9 @@ class StepPlan:
 
     def _preempt(self, victim: Sequence) -> None:
         self.budget += self.grants.pop(victim, 0)
+        if self.copies.pop(victim, None):  # then its last page will hold nothing
+            victim.num_computed -= victim.num_computed % self._page_size
+            victim.is_reread = False
         for page in self.promised.pop(victim, ()):
             self.queues.disown(page)
         self.queues.preempt(victim)

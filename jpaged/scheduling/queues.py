@@ -2,17 +2,18 @@
 
           admit                    finish
 waiting ─────────► running ───────────────────► (gone)
-   ▲                  │
-   └──────────────────┘
-      preempt, retreat
+   ▲                │  │ ▲
+   └────────────────┘  └─┘
+      preempt, retreat   fork
 """
 
 from bisect import insort
 from collections.abc import Iterator
 
 from jpaged.scheduling.pages import PagePool
-from jpaged.scheduling.prefix import PrefixCache, extend_keys
+from jpaged.scheduling.prefix import PrefixCache, chain_key, extend_keys
 from jpaged.scheduling.request import Sequence, Status
+from jpaged.scheduling.sharing import Found, Sharing, pays
 
 
 class Queues:
@@ -25,6 +26,7 @@ class Queues:
     def __init__(self, pool: PagePool, max_num_seqs: int, cache: PrefixCache | None):
         self.pool = pool
         self.cache = cache
+        self.sharing = Sharing(pool, cache)
         self.max_num_seqs = max_num_seqs
         self.waiting: list[Sequence] = []
         self.waiting_set: set[Sequence] = set()
@@ -48,24 +50,53 @@ class Queues:
         insort(self.waiting, sequence, key=lambda other: other.serial)
         self.waiting_set.add(sequence)
 
-    def admit(self, sequence: Sequence) -> None:
-        """Moves a sequence from waiting to running, with the cached pages of its prefix."""
+    def admit(self, sequence: Sequence, found: Found) -> None:
+        """Moves a sequence from waiting to running, with the pages that were found for it."""
         self.waiting.remove(sequence)
         self.waiting_set.remove(sequence)
         sequence.status = Status.RUNNING
         self.running.append(sequence)
-        self.take_cached(sequence)
+        self._share(sequence, found.pages, found.num_tokens)
+
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        """Lets the child run beside its parent, on the same pages."""
+        child.status = Status.RUNNING
+        self.running.append(child)
+        written = min(parent.num_written, len(child.tokens))
+        self._share(child, parent.pages[: self.pool.pages_for(written)], written)
+
+    def _share(self, sequence: Sequence, pages: list[int], num_tokens: int) -> None:
+        """Begins with pages that hold the first `num_tokens` tokens.
+
+        If that is all of them the last is computed again, for what follows from it.
+        """
+        for page in pages:
+            self.pool.share(page)
+        if self.cache is not None:
+            self.cache.count_hits(pages)
+        sequence.pages = list(pages)
+        sequence.is_reread = 0 < num_tokens == len(sequence.tokens)
+        sequence.num_computed = num_tokens - sequence.is_reread
+        sequence.num_remembered = num_tokens // self.pool.page_size
+        for each in sequence.family if num_tokens % self.pool.page_size else ():
+            each.shares_tail = True
 
     def take_cached(self, sequence: Sequence) -> None:
         """Shares the cached pages that come next, for a sequence that stands at a page's end."""
-        is_at_end = sequence.num_computed == len(sequence.pages) * self.pool.page_size
+        size = self.pool.page_size
+        is_at_end = sequence.num_computed == len(sequence.pages) * size
         if not is_at_end or sequence.num_pending < 2:
             return
-        for page in self.cached_pages(sequence):
-            self.pool.share(page)
-            sequence.pages.append(page)
-        sequence.num_computed = len(sequence.pages) * self.pool.page_size
-        sequence.num_remembered = len(sequence.pages)
+        if pages := self.sharing.next_pages(sequence):
+            for page in pages:
+                self.pool.share(page)
+            sequence.pages += pages
+            written = len(sequence.pages) * size
+            # what is expected follows from the last known token, which need not be computed again
+            ends = len(sequence.tokens) + sequence.num_expected
+            sequence.is_reread = written == ends
+            sequence.num_computed = written - sequence.is_reread
+            sequence.num_remembered = len(sequence.pages)
 
     def retreat(self, sequence: Sequence) -> None:
         """Takes an admission back, as if it had never been."""
@@ -75,6 +106,7 @@ class Queues:
     def preempt(self, sequence: Sequence) -> None:
         """Sends a running sequence back to the waiting, without its pages."""
         sequence.num_preemptions += 1
+        self._remember_tail(sequence)
         self.retreat(sequence)
 
     def finish(self, sequence: Sequence, reason: str, stop_reason: int | str | None) -> None:
@@ -82,7 +114,9 @@ class Queues:
             self.waiting.remove(sequence)
             self.waiting_set.remove(sequence)
         else:
+            self._remember_tail(sequence)
             self._let_go(sequence)
+        sequence.family.remove(sequence)
         sequence.status = Status.FINISHED
         sequence.finish_reason = reason
         sequence.stop_reason = stop_reason
@@ -92,30 +126,43 @@ class Queues:
         self.pool.release(reversed(sequence.pages))
         sequence.pages = []
         sequence.num_computed = 0
+        sequence.is_reread = sequence.shares_tail = False
 
-    def cached_pages(self, sequence: Sequence) -> list[int]:
-        """The pages in the prefix cache which the sequence could use behind those it has.
-
-        At least one token is left to compute: the next token needs its logits.  A request for
-        prompt log-probabilities needs all of them.
-        """
-        if self.cache is None or sequence.request.params.prompt_logprobs is not None:
-            return []
+    def _remember_tail(self, sequence: Sequence) -> None:
+        """Enters the half full page of who leaves into the prefix cache."""
         size = self.pool.page_size
-        extend_keys(sequence.page_keys, sequence.tokens, size, len(sequence.tokens))
-        usable = (len(sequence.tokens) + sequence.num_expected - 1) // size
-        return self.cache.match(sequence.page_keys[len(sequence.pages) : usable])
+        full, rest = divmod(min(sequence.num_written, len(sequence.tokens)), size)
+        if self.cache is None or not pays(rest, size) or self.pool.is_shared(sequence.pages[full]):
+            return
+        tokens = sequence.tokens[full * size : full * size + rest]
+        extend_keys(sequence.page_keys, sequence.tokens, size, full * size, sequence.cache_root)
+        parent = sequence.page_keys[full - 1] if full else sequence.cache_root
+        self.cache.remember(
+            sequence.pages[full], parent, chain_key(parent, tokens), tokens, depth=full
+        )
 
-    def admission_cost(self, sequence: Sequence) -> int:
-        """Pages that are free now and would not be once all of the sequence's tokens are in."""
-        cached = self.cached_pages(sequence)
-        in_use = sum(1 for page in cached if self.pool.holders[page])
+    def admission_cost(self, sequence: Sequence, found: Found) -> int:
+        """Pages that are free now and would not be once all of the sequence's tokens are in.
+
+        A page that is found half full will be copied.
+        """
+        full = found.pages[: found.num_tokens // self.pool.page_size]
+        in_use = sum(1 for page in full if self.pool.holders[page])
         return self.pool.pages_for(len(sequence.tokens)) - in_use
 
     def pages_to_come(self, sequence: Sequence) -> int:
         """Pages a running sequence still needs for the tokens it has."""
         upto = sequence.num_computed + sequence.num_pending
-        return max(0, self.pool.pages_for(upto) - len(sequence.pages))
+        more = self.pool.pages_for(upto) - len(sequence.pages)
+        return max(0, more) + (self.page_to_copy(sequence) is not None)
+
+    def page_to_copy(self, sequence: Sequence) -> int | None:
+        """Which of its pages a sequence cannot write to, because others read it; if any."""
+        if not sequence.shares_tail:
+            return None
+        place = sequence.num_written // self.pool.page_size
+        is_there = place < len(sequence.pages)
+        return place if is_there and self.pool.is_shared(sequence.pages[place]) else None
 
     def remember_full_pages(self, sequence: Sequence, upto: int) -> list[int]:
         """Enters pages that are full within the first `upto` tokens into the prefix cache.
@@ -126,11 +173,16 @@ class Queues:
         full = min(upto, len(sequence.tokens)) // size
         if self.cache is None or full <= sequence.num_remembered:
             return []
-        extend_keys(sequence.page_keys, sequence.tokens, size, full * size)
-        places = range(sequence.num_remembered, full)
+        pages, keys, tokens = sequence.pages, sequence.page_keys, sequence.tokens
+        extend_keys(keys, tokens, size, full * size, sequence.cache_root)
+        new = []
+        for place in range(sequence.num_remembered, full):
+            parent = keys[place - 1] if place else sequence.cache_root
+            inside = tokens[place * size : (place + 1) * size]
+            if self.cache.remember(pages[place], parent, keys[place], inside, depth=place):
+                new.append(pages[place])
         sequence.num_remembered = full
-        pages, keys = sequence.pages, sequence.page_keys
-        return [pages[i] for i in places if self.cache.remember(pages[i], keys[i])]
+        return new
 
     def disown(self, page: int) -> None:
         """Takes a page out of the prefix cache that will not be written after all."""

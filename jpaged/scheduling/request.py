@@ -8,6 +8,9 @@ single decoded token and a preempted conversation differ only in how many those 
               └─ computed ─┘ └pending┘
 
 A token that the device is computing (?) is *expected*: it may be scheduled before it is known.
+
+Sequences of one *family* began as one: samples of a prompt, beams, forks.  They share the pages of
+what they have in common; whoever writes into a shared page gets a copy of it first.
 """
 
 import enum
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.prefix import root_key
 
 
 class Status(enum.Enum):
@@ -36,6 +40,7 @@ class Request:
     eos_token_ids: frozenset[int] = frozenset()
     max_tokens: int = 16  # resolved against the model's length
     bad_words: tuple[tuple[int, ...], ...] = ()  # token spellings of params.bad_words
+    cache_salt: str = ""  # requests share cached pages only with those of the same salt
 
 
 @dataclass
@@ -66,18 +71,27 @@ class Sequence:
     num_computed: int = 0
     num_expected: int = 0  # tokens that submitted steps will answer with
     num_remembered: int = 0  # full pages offered to the prefix cache so far
+    num_reached: int = 0  # the most tokens it ever had computed: below, work is done again
+    # its next token lies in a page already: computed once more for what follows, not written
+    is_reread: bool = False
+    shares_tail: bool = False  # others may hold the page which it writes to next
+    is_steered: bool = False  # somebody else chooses its tokens: see `Scheduler.extend`
+    is_paused: bool = False  # steered, and waiting for that choice
     num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
     num_preemptions: int = 0
     status: Status = Status.WAITING
     finish_reason: str | None = None  # "stop", "length", "abort"
     stop_reason: int | str | None = None
     timing: Timing = field(default_factory=Timing)
+    family: list["Sequence"] = field(default_factory=list)  # itself and its living relatives
 
     def __post_init__(self) -> None:
+        self.family.append(self)
         if not self.tokens:
             self.tokens = list(self.request.prompt)
         # samples of one request, and requests with neighbouring seeds, must not share randomness
         key = f"{self.request.seed}/{self.index}".encode()
+        self.cache_root = root_key(*filter(None, [self.request.cache_salt]))
         self.seed = int.from_bytes(blake2b(key, digest_size=4).digest())
         params = self.request.params
         self.num_prompt = len(self.request.prompt)
@@ -90,8 +104,15 @@ class Sequence:
     @property
     def num_pending(self) -> int:
         """Tokens to compute, expected ones included; the very last one never needs to be."""
+        if self.is_paused:
+            return 0
         upto = len(self.tokens) + self.num_expected
         return (upto if upto < self.full_length else self.full_length - 1) - self.num_computed
+
+    @property
+    def num_written(self) -> int:
+        """Tokens whose keys and values are in the pages."""
+        return self.num_computed + self.is_reread
 
     @property
     def num_generated(self) -> int:

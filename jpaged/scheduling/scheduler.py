@@ -70,9 +70,9 @@ class Scheduler:
     def add(self, request: Request) -> list[Sequence]:
         """Queues the request's n sequences.  Raises `RequestRejected` if one can never run."""
         self._check_fits(request)
-        sequences = []
+        sequences, family = [], []
         for index in range(request.params.n):
-            sequence = Sequence(request, index, serial=self._num_arrived)
+            sequence = Sequence(request, index, serial=self._num_arrived, family=family)
             sequence.timing.queued = request.arrival
             self._num_arrived += 1
             self.queues.enqueue(sequence)
@@ -125,7 +125,7 @@ class Scheduler:
 
     def _count_cached(self, sequence: Sequence) -> None:
         sequence.num_cached = sequence.num_computed
-        if self.cache is not None:
+        if self.cache is not None and sequence.index == 0:  # the others find it in the family
             self.cache.num_queried += sequence.num_prompt
             self.cache.num_hits += sequence.num_cached
 
@@ -137,6 +137,8 @@ class Scheduler:
         receivers: list[Sequence | None] = []
         for sequence, count in batch.items:
             sequence.num_computed += count
+            if sequence.is_reread:
+                sequence.is_reread = False
             gets_token = sequence.num_computed == len(sequence.tokens) + sequence.num_expected
             sequence.num_expected += gets_token
             receivers.append(sequence if gets_token else None)
@@ -197,6 +199,11 @@ class Scheduler:
         for sequence in ended:
             self.finish(sequence, "abort")
         return ended
+
+    def reset_prefix_cache(self) -> None:
+        """Forgets all cached prefixes.  Pages that sequences hold stay theirs."""
+        if self.cache is not None:
+            self.cache.reset()
 
     def view(self, now: float) -> View:
         return View(

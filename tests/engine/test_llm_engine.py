@@ -160,6 +160,7 @@ def test_the_prefix_cache_reports_what_it_saved(llm):
 
 def test_records_tell_what_each_step_did(engine):
     engine.records.clear()
+    engine.reset_prefix_cache()
     add_all(engine, [[5] * 40, [6] * 3], greedily(3))
     last(engine)
     records = list(engine.records)

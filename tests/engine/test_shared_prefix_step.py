@@ -171,14 +171,15 @@ def test_only_whole_pages_are_shared(setting, engine, alone):
 
 
 def test_samples_of_one_request_share_their_prompt(setting, engine, alone):
-    """Its last page is not shared where it ends with the prompt: its last token gives the next."""
+    """All of it: each computes the last token once more, whose logits give the next."""
     for each in (engine, alone):
         each.add_request("a", setting.prefix, greedily(COUNT, n=6))
 
     samples = last(engine)["a"].outputs
 
     assert [s.token_ids for s in samples] == [s.token_ids for s in last(alone)["a"].outputs]
-    assert engine.records[0].num_tokens == len(setting.prefix) + 5 * setting.page_size
+    assert engine.records[0].num_tokens == len(setting.prefix) + 5
+    assert engine.records[0].pages_held == PAGES
 
 
 def test_prefixes_of_different_lengths_share_what_they_have_in_common(setting, engine, alone):

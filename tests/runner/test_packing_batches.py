@@ -61,8 +61,11 @@ class Slip(Exception):
 # What a batch looks like to the device, one number after another
 
 
-def packed_slowly(batch: ScheduledBatch, size: int, before: dict[Sequence, int]) -> dict[str, list]:
+def packed_slowly(
+    batch: ScheduledBatch, pool: PagePool, before: dict[Sequence, int]
+) -> dict[str, list]:
     """Without padding.  before: the rows of the step before."""
+    size = pool.page_size
     found: dict[str, list] = {
         name: []
         for name in (
@@ -77,7 +80,9 @@ def packed_slowly(batch: ScheduledBatch, size: int, before: dict[Sequence, int])
             found["from_previous"].append(-1 if is_known else before[sequence])
             found["positions"].append(place)
             page = sequence.pages[place // size]
-            found["write_slots"].append(page * size + place % size)
+            is_there = sequence.is_reread and place == sequence.num_computed
+            slot = pool.num_pages * size if is_there else page * size + place % size
+            found["write_slots"].append(slot)
         found["pages"].append(list(sequence.pages))
         found["lengths"].append(sequence.num_computed + num_tokens)
         found["sample_at"].append(len(found["tokens"]) - 1)
@@ -229,7 +234,11 @@ class ArrayDevice:
         self.slots: dict[int, int] = {}
         self.previous = [0] * num_rows
 
-    def run(self, inputs: Any) -> list[int]:
+    def run(self, inputs: Any, copies: tuple[tuple[int, int], ...]) -> list[int]:
+        size, slots = self.page_size, self.slots
+        read = [[slots.get(source * size + i) for i in range(size)] for source, _ in copies]
+        for (_, target), held in zip(copies, read, strict=True):
+            slots |= {target * size + i: s for i, s in enumerate(held) if s is not None}
         table, at, states = inputs.table, 0, []
         for row in range(int(inputs.num_sequences)):
             while at < table.query_starts[row + 1]:
@@ -360,7 +369,7 @@ class Play:
 
     def submit(self, batch: ScheduledBatch) -> StepOutput:
         bucket = self.bucket(batch)
-        slow = packed_slowly(batch, self.pool.page_size, self.before)
+        slow = packed_slowly(batch, self.pool, self.before)
         packed = self.packer.pack(batch, bucket)
         assert_inputs(packed, batch, bucket, self.pool, slow)
         assert_like(packed.inputs, self.packer.blank(bucket))
@@ -377,7 +386,7 @@ class Play:
         self.note(batch)
         self.before = {sequence: row for row, (sequence, _) in enumerate(batch.items)}
         self.maybe_slip()
-        answer = self.device.run(packed.inputs)
+        answer = self.device.run(packed.inputs, batch.page_copies)
         self.maybe_slip()
         return StepOutput(tuple(answer), {}, {})
 

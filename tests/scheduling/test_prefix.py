@@ -3,7 +3,7 @@
 from filler import FILLER, Wishes, a_request, a_scheduler, add, counts, names, run, schedule, step
 
 from jpaged.scheduling.pages import PagePool
-from jpaged.scheduling.prefix import PrefixCache, extend_keys
+from jpaged.scheduling.prefix import ROOT, PrefixCache, extend_keys
 
 SYSTEM = tuple(range(100, 112))  # three pages of four
 
@@ -21,8 +21,9 @@ def a_cache(num_pages: int, *prefixes) -> tuple[PrefixCache, list[list[int]]]:
     for tokens in prefixes:
         keys = keys_of(tokens)
         pages = cache.pool.allocate(len(keys))
-        for page, key in zip(pages, keys, strict=True):
-            cache.remember(page, key)
+        for i, page in enumerate(pages):
+            parent = keys[i - 1] if i else ROOT
+            cache.remember(page, parent, keys[i], tokens[4 * i : 4 * i + 4], depth=i)
         cache.pool.release(reversed(pages))
         written.append(pages)
     return cache, written
@@ -98,7 +99,7 @@ def test_the_second_page_of_equal_content_is_not_remembered():
 
     assert cache.match(keys_of(SYSTEM)) == first
     assert cache.pool.num_idle == 3  # the duplicates went back to the free pages
-    assert not set(second) & set(cache.key_of)
+    assert not set(second) & set(cache.known)
 
 
 def test_a_second_request_computes_only_what_differs():
@@ -125,7 +126,7 @@ def test_running_sequences_share_the_pages_of_a_common_prefix():
     assert scheduler.pool.num_held == 3 + 2
 
 
-def test_a_full_hit_leaves_one_page_to_compute():
+def test_a_full_hit_leaves_one_token_to_compute():
     scheduler = a_scheduler()
     add(scheduler, "a", SYSTEM)
     run(scheduler)
@@ -133,8 +134,9 @@ def test_a_full_hit_leaves_one_page_to_compute():
     again = add(scheduler, "b", SYSTEM)
     batch = step(scheduler)
 
-    # the last page is computed anew: its last token's logits choose the next token
-    assert batch.items == ((again, 4),)
+    # its logits choose the next token; its keys and values are there
+    assert batch.items == ((again, 1),)
+    assert batch.has_rereads and not batch.page_copies
 
 
 def test_a_hit_may_reach_up_to_the_last_token():

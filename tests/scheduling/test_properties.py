@@ -183,7 +183,8 @@ class Play:
             return
         output = self.run_batch(batch, running_before)
         if rng.random() < 0.02:
-            self.seen["dropped"] += 1  # an interruption: nobody heard what the step answered
+            self.seen += Counter(dropped=1, cancelled=1)  # nobody heard what the step answered
+            scheduler.cancel(batch)
             return
         self.maybe_abort()
         scheduler.update(batch, output, float(self.seen["steps"]))

@@ -45,10 +45,20 @@ class ToyDevice:
         return sequence.pages[page] * self.page_size + offset
 
     def run(self, batch: ScheduledBatch) -> StepOutput:
+        self._copy_pages(batch.page_copies)
         states = [self._run_one(sequence, count) for sequence, count in batch.items]
         tokens = [state % VOCAB for state in states]
         self.answers |= {s: token for (s, _), token in zip(batch.items, tokens, strict=True)}
         return StepOutput(tuple(tokens), {}, {})
+
+    def _copy_pages(self, copies: tuple[tuple[int, int], ...]) -> None:
+        size = self.page_size
+        read = [
+            (target * size + i, self.slots.get(source * size + i))
+            for source, target in copies
+            for i in range(size)
+        ]
+        self.slots |= {slot: held for slot, held in read if held is not None}
 
     def _run_one(self, sequence: Sequence, count: int) -> int:
         first = sequence.num_computed
@@ -57,7 +67,10 @@ class ToyDevice:
             is_known = position < len(sequence.tokens)
             token = sequence.tokens[position] if is_known else self.answers[sequence]
             state = digest(state, token)
-            self.slots[self.slot(sequence, position)] = (token, position, state)
+            if position >= sequence.num_written:
+                self.slots[self.slot(sequence, position)] = (token, position, state)
+            else:  # read again: what is there must be what it would write
+                assert self.slots[self.slot(sequence, position)] == (token, position, state)
         return state
 
     def check_reads(self, sequence: Sequence) -> None:
@@ -76,7 +89,7 @@ def check_pages(scheduler: Scheduler) -> None:
     held = Counter(page for sequence in running for page in sequence.pages)
     assert pool.holders == [held[page] for page in range(pool.num_pages)]
     assert all(len(set(sequence.pages)) == len(sequence.pages) for sequence in running)
-    remembered = set(scheduler.cache.key_of) if scheduler.cache else set()
+    remembered = set(scheduler.cache.known) if scheduler.cache else set()
     assert pool.num_idle == len(remembered - set(held))
     assert (pool.num_held, pool.num_free) == (len(held), pool.num_pages - len(held))
     pool.check()
@@ -120,17 +133,22 @@ def check_writes(scheduler: Scheduler, batch: ScheduledBatch) -> None:
     writer, and reads only what the step fills."""
     size = scheduler.pool.page_size
     written: dict[int, int] = {}  # page: slots filled after this step
+    read: set[int] = set()
     for sequence, count in batch.items:
-        first, end = sequence.num_computed, sequence.num_computed + count
-        for place in range(first // size):
-            filled = written.get(sequence.pages[place], size)
-            assert filled == size, f"{sequence} reads a page that is not full"
-        for place in range(first // size, (end - 1) // size + 1):
+        first, end = sequence.num_written, sequence.num_computed + count
+        for place in range(-(-first // size)):
+            page, needed = sequence.pages[place], min(size, first - place * size)
+            assert written.get(page, size) >= needed, f"{sequence} reads a page that is not full"
+        for place in range(first // size, (end - 1) // size + 1 if end > first else 0):
             page = sequence.pages[place]
             assert page not in written, f"page {page} is written twice"
+            assert page not in read, f"page {page} is written under its readers"
             written[page] = min(size, end - place * size)
+        read.update(sequence.pages[: -(-first // size)])
+    targets = [target for _, target in batch.page_copies]
+    assert len(set(targets)) == len(targets), "two copies into one page"
     grants = dict(batch.items)
     for sequence in scheduler.running:
         if sequence not in grants:
-            first = sequence.num_computed // size
+            first = sequence.num_written // size
             assert not written.keys() & set(sequence.pages[first:])

@@ -1,0 +1,105 @@
+"""What a sequence need not compute because somebody else has: in the cache, or in its family.
+
+    full pages      held together from now on
+    half a page     held together too, and copied before one of them writes on
+
+The last known token is computed in any case, for what follows from it; if it lies in a page that
+was found it is *reread*: computed once more, not written.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.prefix import PrefixCache, extend_keys, num_common
+from jpaged.scheduling.request import Sequence, Status
+
+Grants = Mapping[Sequence, int]  # tokens that will be computed in the step in the making
+
+
+class Found(NamedTuple):
+    """Pages that hold a sequence's first `num_tokens` tokens.
+
+    writer: the relative who writes some of them in the very step in the making.
+    """
+
+    pages: list[int]
+    num_tokens: int
+    writer: Sequence | None = None
+
+
+class Sharing:
+    """Looks for tokens that are computed already.  Takes no hold on what it finds."""
+
+    def __init__(self, pool: PagePool, cache: PrefixCache | None):
+        self.pool = pool
+        self.cache = cache
+        # filled by the step in the making itself: they can be held, but not be copied before it
+        self.in_the_making: set[int] = set()
+
+    def find(self, sequence: Sequence, granted: Grants) -> Found:
+        """The most that a waiting sequence can begin with."""
+        found = self._in_family(sequence, granted)
+        if found.num_tokens >= len(sequence.tokens) or not self.is_looked_up(sequence):
+            return found
+        cached = self._in_cache(sequence)
+        return cached if cached.num_tokens > found.num_tokens else found
+
+    def is_looked_up(self, sequence: Sequence) -> bool:
+        """A request for log-probabilities of its prompt needs all of it computed."""
+        return self.cache is not None and sequence.request.params.prompt_logprobs is None
+
+    def next_pages(self, sequence: Sequence) -> list[int]:
+        """The full pages in the cache that come behind those which the sequence has."""
+        if self.cache is None or not self.is_looked_up(sequence):
+            return []
+        self._extend_keys(sequence)
+        return self.cache.match(sequence.page_keys[len(sequence.pages) :])
+
+    def awaits_relative(self, sequence: Sequence, granted: Grants) -> bool:
+        """Whether a relative is just computing the prompt: a waiting one had better share it."""
+        prompt = sequence.num_prompt
+        return any(
+            relative.status is Status.RUNNING
+            and relative.num_computed + granted.get(relative, 0) < prompt
+            for relative in sequence.family
+        )
+
+    def _in_family(self, sequence: Sequence, granted: Grants) -> Found:
+        best = Found([], 0)
+        for relative in sequence.family:
+            if relative.status is Status.RUNNING:
+                shared = self._with_relative(sequence, relative, granted.get(relative, 0))
+                best = max(best, shared, key=lambda found: found.num_tokens)
+        return best
+
+    def _with_relative(self, sequence: Sequence, relative: Sequence, promised: int) -> Found:
+        size, known = self.pool.page_size, len(sequence.tokens)
+        common = num_common(sequence.tokens, relative.tokens, relative.num_computed + promised)
+        full, rest = divmod(common, size)
+        if rest and common < known:  # it would write on in a copy of the last page
+            written = max(min(common, relative.num_written), full * size)
+            common = full * size if relative.pages[full] in self.in_the_making else written
+        pages = relative.pages[: self.pool.pages_for(common)]
+        return Found(pages, common, relative if common > relative.num_written else None)
+
+    def _in_cache(self, sequence: Sequence) -> Found:
+        assert self.cache is not None
+        self._extend_keys(sequence)
+        pages, size = self.cache.match(sequence.page_keys), self.pool.page_size
+        count = len(pages) * size
+        parent = sequence.page_keys[len(pages) - 1] if pages else sequence.cache_root
+        rest = sequence.tokens[count : count + size]
+        page, more = self.cache.match_tail(parent, rest, self.in_the_making)
+        if pays(more, size):
+            pages, count = [*pages, page], count + more
+        return Found(pages, count)
+
+    def _extend_keys(self, sequence: Sequence) -> None:
+        size, tokens = self.pool.page_size, sequence.tokens
+        extend_keys(sequence.page_keys, tokens, size, len(tokens), sequence.cache_root)
+
+
+def pays(num_tokens: int, page_size: int) -> bool:
+    """Whether so many tokens of a page are worth a copy of it."""
+    return 4 * num_tokens >= page_size
