@@ -44,7 +44,7 @@ class StepPlan:
         self._page_size = queues.pool.page_size
         self._writers: set[Sequence] = set()  # others share what they write in this step
         self._has_rereads = False
-        queues.sharing.in_the_making.clear()
+        queues.sharing.begin_step()
         self._kept = 0  # tokens the eldest has been granted before any wish for it
         self._has_refused = False  # a sequence did not fit: nobody may overtake it
         self._unpromised: int | None = None  # free pages that no running sequence is waiting for
@@ -85,7 +85,9 @@ class StepPlan:
         while first is not None:
             self.grant(first, first.num_pending)
             running = self.queues.running
-            if self.grants or not running or not all(s.is_paused for s in running):
+            # not while an answer is under way: then somebody will go on soon
+            is_idle = running and all(s.is_paused and not s.num_expected for s in running)
+            if self.grants or not is_idle:
                 break
             evicted.append(running[-1])
             self._has_refused, self._unpromised = False, None
@@ -155,6 +157,8 @@ class StepPlan:
             self._has_refused = True
             return False
         queues.admit(sequence, found)
+        if found.num_there < found.num_tokens:
+            queues.sharing.num_there[sequence] = found.num_there
         if found.writer is not None:
             self._writers.add(found.writer)
         self.admitted.append(sequence)

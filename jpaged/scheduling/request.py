@@ -14,7 +14,7 @@ what they have in common; whoever writes into a shared page gets a copy of it fi
 """
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from jpaged.sampling_params import SamplingParams
@@ -76,7 +76,7 @@ class Sequence:
     is_reread: bool = False
     shares_tail: bool = False  # others may hold the page which it writes to next
     is_steered: bool = False  # somebody else chooses its tokens: see `Scheduler.extend`
-    is_paused: bool = False  # steered, and waiting for that choice
+    is_paused: bool = False  # steered, and all is computed that there is to choose from
     num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
     num_preemptions: int = 0
     status: Status = Status.WAITING
@@ -100,6 +100,20 @@ class Sequence:
         self.stop_ids = eos | frozenset(params.stop_token_ids or ())
         # what comes next depends on which tokens were said, not only on how many
         self.needs_known_tokens = params.has_penalty or bool(self.request.bad_words)
+
+    def fork(self, request: Request, index: int) -> "Sequence":
+        """A relative with the same tokens so far, but no pages yet."""
+        return Sequence(
+            request,
+            index,
+            serial=self.serial,
+            tokens=list(self.tokens),
+            page_keys=list(self.page_keys),
+            num_cached=self.num_cached,
+            is_steered=self.is_steered,
+            timing=replace(self.timing),
+            family=self.family,
+        )
 
     @property
     def num_pending(self) -> int:

@@ -3,6 +3,8 @@
     add(request)  ─►  waiting ─► running ─►  finished
                        schedule(), advance()  update()
 
+    between steps: fork(sequence), extend(sequence, token), finish(sequence)
+
 The policy says who should run; the scheduler sees to it that pages, seats and the token budget
 are respected and that every request ends, whatever the policy says.
 """
@@ -67,12 +69,17 @@ class Scheduler:
     def waiting(self) -> tuple[Sequence, ...]:
         return tuple(self.queues.waiting)
 
-    def add(self, request: Request) -> list[Sequence]:
-        """Queues the request's n sequences.  Raises `RequestRejected` if one can never run."""
+    def add(self, request: Request, is_steered: bool = False) -> list[Sequence]:
+        """Queues the request's n sequences.  Raises `RequestRejected` if one can never run.
+
+        is_steered: they choose no tokens, but pause when all they have is computed; see `extend`.
+        """
         self._check_fits(request)
         sequences, family = [], []
         for index in range(request.params.n):
-            sequence = Sequence(request, index, serial=self._num_arrived, family=family)
+            sequence = Sequence(
+                request, index, self._num_arrived, family=family, is_steered=is_steered
+            )
             sequence.timing.queued = request.arrival
             self._num_arrived += 1
             self.queues.enqueue(sequence)
@@ -99,6 +106,28 @@ class Scheduler:
                 f"{self.max_num_batched_tokens} (max_num_batched_tokens) and chunked prefill is "
                 "off; enable it or raise max_num_batched_tokens"
             )
+
+    def fork(self, parent: Sequence, request: Request, index: int = 0) -> Sequence:
+        """A new sequence with the known tokens of a living one, on the same pages.
+
+        It goes on by itself: under `request`, from whose seed and `index` its randomness comes.
+        """
+        assert not parent.is_finished, f"{parent} has ended"
+        child = parent.fork(request, index)
+        if parent.status is Status.RUNNING and self.queues.num_free_seats:
+            self.queues.fork(parent, child)
+        else:  # it will find its parent's pages, or what is left of them, when it is admitted
+            self.queues.enqueue(child)
+        return child
+
+    def extend(self, sequence: Sequence, token: int) -> None:
+        """Gives a steered sequence its next token; it pauses again when that is computed."""
+        assert sequence.is_steered and not sequence.num_expected, f"{sequence} chooses by itself"
+        if sequence.is_reread:  # nobody asks what follows from the token before
+            sequence.num_computed += 1
+            sequence.is_reread = False
+        sequence.tokens.append(token)
+        sequence.is_paused = False
 
     def schedule(self, now: float) -> ScheduledBatch | None:
         """The next step's batch, with pages reserved; None when nothing is left to do."""
@@ -141,6 +170,8 @@ class Scheduler:
                 sequence.is_reread = False
             gets_token = sequence.num_computed == len(sequence.tokens) + sequence.num_expected
             sequence.num_expected += gets_token
+            if gets_token and sequence.is_steered:
+                sequence.is_paused = True
             receivers.append(sequence if gets_token else None)
         self._underway.append((batch, receivers))
 
@@ -155,7 +186,8 @@ class Scheduler:
                 self.queues.retreat(sequence)
 
     def update(self, batch: ScheduledBatch, output: StepOutput, now: float) -> list[Sequence]:
-        """Enters a step's tokens.  Returns the sequences that got one, some of them finished."""
+        """Enters a step's tokens.  Returns the sequences that got one, some of them finished,
+        and those that pause from now on."""
         if not self._underway:
             self.advance(batch)
         underway, receivers = self._underway.popleft()
@@ -166,8 +198,10 @@ class Scheduler:
                 continue
             advanced.append(sequence)
             tokens, timing = sequence.tokens, sequence.timing
-            tokens.append(token)
             sequence.num_expected -= 1
+            if sequence.is_steered:
+                continue
+            tokens.append(token)
             timing.last_token = now
             if timing.first_token is None:
                 timing.first_token = now

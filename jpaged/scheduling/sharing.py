@@ -18,13 +18,14 @@ Grants = Mapping[Sequence, int]  # tokens that will be computed in the step in t
 
 
 class Found(NamedTuple):
-    """Pages that hold a sequence's first `num_tokens` tokens.
+    """Pages that hold a sequence's first `num_tokens` tokens, after the step in the making.
 
-    writer: the relative who writes some of them in the very step in the making.
+    num_there: how many of them are there before it.  writer: the relative who writes the others.
     """
 
     pages: list[int]
     num_tokens: int
+    num_there: int
     writer: Sequence | None = None
 
 
@@ -34,8 +35,13 @@ class Sharing:
     def __init__(self, pool: PagePool, cache: PrefixCache | None):
         self.pool = pool
         self.cache = cache
-        # filled by the step in the making itself: they can be held, but not be copied before it
-        self.in_the_making: set[int] = set()
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """From now on a new step is made."""
+        # what only the step itself fills can be shared in it, but not be copied before it
+        self.in_the_making: set[int] = set()  # full pages, and copies
+        self.num_there: dict[Sequence, int] = {}  # of those who share such pages
 
     def find(self, sequence: Sequence, granted: Grants) -> Found:
         """The most that a waiting sequence can begin with."""
@@ -66,7 +72,7 @@ class Sharing:
         )
 
     def _in_family(self, sequence: Sequence, granted: Grants) -> Found:
-        best = Found([], 0)
+        best = Found([], 0, 0)
         for relative in sequence.family:
             if relative.status is Status.RUNNING:
                 shared = self._with_relative(sequence, relative, granted.get(relative, 0))
@@ -76,12 +82,13 @@ class Sharing:
     def _with_relative(self, sequence: Sequence, relative: Sequence, promised: int) -> Found:
         size, known = self.pool.page_size, len(sequence.tokens)
         common = num_common(sequence.tokens, relative.tokens, relative.num_computed + promised)
+        there = min(common, self.num_there.get(relative, relative.num_written))
         full, rest = divmod(common, size)
         if rest and common < known:  # it would write on in a copy of the last page
-            written = max(min(common, relative.num_written), full * size)
-            common = full * size if relative.pages[full] in self.in_the_making else written
+            is_new = relative.pages[full] in self.in_the_making
+            common = full * size if is_new else max(there, full * size)
         pages = relative.pages[: self.pool.pages_for(common)]
-        return Found(pages, common, relative if common > relative.num_written else None)
+        return Found(pages, common, min(there, common), relative if common > there else None)
 
     def _in_cache(self, sequence: Sequence) -> Found:
         assert self.cache is not None
@@ -93,7 +100,9 @@ class Sharing:
         page, more = self.cache.match_tail(parent, rest, self.in_the_making)
         if pays(more, size):
             pages, count = [*pages, page], count + more
-        return Found(pages, count)
+        places = enumerate(pages)
+        there = next((i * size for i, page in places if page in self.in_the_making), count)
+        return Found(pages, count, there)
 
     def _extend_keys(self, sequence: Sequence) -> None:
         size, tokens = self.pool.page_size, sequence.tokens
