@@ -2,10 +2,13 @@
 
 from converters import CheckpointMismatch as CheckpointMismatch
 from jpaged.assets import DEMO_MODEL as DEMO_MODEL
+from jpaged.beam_search_params import BeamSearchParams as BeamSearchParams
 from jpaged.config import EngineConfig as EngineConfig
 from jpaged.engine.generate import generate as generate
 from jpaged.engine.llm import LLM as LLM
 from jpaged.engine.llm_engine import LLMEngine as LLMEngine
+from jpaged.engine.outputs import BeamSearchOutput as BeamSearchOutput
+from jpaged.engine.outputs import BeamSearchSequence as BeamSearchSequence
 from jpaged.engine.outputs import CompletionOutput as CompletionOutput
 from jpaged.engine.outputs import Logprob as Logprob
 from jpaged.engine.outputs import RequestOutput as RequestOutput

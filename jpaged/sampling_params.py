@@ -59,11 +59,11 @@ class SamplingParams:
     bad_words: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stop", _as_tuple(self.stop, str))
-        object.__setattr__(self, "bad_words", _as_tuple(self.bad_words, str))
-        object.__setattr__(self, "stop_token_ids", _as_tuple(self.stop_token_ids, int))
+        object.__setattr__(self, "stop", as_tuple(self.stop, str))
+        object.__setattr__(self, "bad_words", as_tuple(self.bad_words, str))
+        object.__setattr__(self, "stop_token_ids", as_tuple(self.stop_token_ids, int))
         if self.allowed_token_ids is not None:
-            object.__setattr__(self, "allowed_token_ids", _as_tuple(self.allowed_token_ids, int))
+            object.__setattr__(self, "allowed_token_ids", as_tuple(self.allowed_token_ids, int))
         if isinstance(self.logit_bias, Mapping):
             bias = {_as_id(key): value for key, value in self.logit_bias.items()}
             object.__setattr__(self, "logit_bias", bias)
@@ -106,13 +106,13 @@ class SamplingParams:
             ("min_p", 0.0, 1.0),
         ):
             value = getattr(self, name)
-            if not _is_number(value) or not low <= value <= high or value == math.inf:
+            if not is_number(value) or not low <= value <= high or value == math.inf:
                 yield f"{name} must be a number from {low:g} to {high:g}, not {value!r}"
-        if not _is_number(self.repetition_penalty) or not 0 < self.repetition_penalty < math.inf:
+        if not is_number(self.repetition_penalty) or not 0 < self.repetition_penalty < math.inf:
             yield (
                 f"repetition_penalty must be above 0 (1 means none), not {self.repetition_penalty}"
             )
-        if not _is_number(self.top_p) or not 0 < self.top_p <= 1:
+        if not is_number(self.top_p) or not 0 < self.top_p <= 1:
             yield f"top_p must be above 0 and at most 1, not {self.top_p!r}"
 
     def _count_problems(self):
@@ -141,16 +141,16 @@ class SamplingParams:
             yield f"logit_bias must map token ids to numbers, not be {biases!r}"
             return
         for token, bias in biases.items():
-            if not isinstance(token, int) or not _is_number(bias):
+            if not isinstance(token, int) or not is_number(bias):
                 yield f"logit_bias must map token ids to numbers, not {token!r} to {bias!r}"
         if len(biases) > MOST_LOGIT_BIASES:
             yield f"logit_bias has {len(biases)} entries, at most {MOST_LOGIT_BIASES} fit"
 
 
-def _as_tuple(value, kind: type) -> tuple:
+def as_tuple(value, kind: type) -> tuple:
+    """() for None, one alone or several in a tuple; what is neither is kept, to be named."""
     if value is None:
         return ()
-    # what is neither is kept, for `_problems` to name
     return tuple(value) if isinstance(value, Iterable) and not isinstance(value, kind) else (value,)
 
 
@@ -167,6 +167,6 @@ def _text_problems(name: str, texts: Iterable[object]):
             yield f"{name} holds an empty string, which would match at once; leave it out"
 
 
-def _is_number(value) -> bool:
+def is_number(value: object) -> bool:
     """True for a finite or infinite number, False for NaN and everything else."""
     return isinstance(value, int | float) and not math.isnan(value)

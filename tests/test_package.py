@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "jpaged.errors": set(),
     "jpaged.sampling_params": {"jpaged.errors"},
+    "jpaged.beam_search_params": {"jpaged.errors", "jpaged.sampling_params"},
     "jpaged.scheduling": {"jpaged.errors", "jpaged.sampling_params", "jpaged.scheduling"},
     "jpaged.policies": {"jpaged.errors", "jpaged.scheduling", "jpaged.policies"},
     "pallas_kernels": {"pallas_kernels"},
@@ -77,7 +78,14 @@ def test_imports_go_downward_only(package):
 
 
 @pytest.mark.parametrize(
-    "module", ["jpaged", "jpaged.scheduling.loop", "jpaged.policies", "jpaged.config"]
+    "module",
+    [
+        "jpaged",
+        "jpaged.scheduling.loop",
+        "jpaged.policies",
+        "jpaged.config",
+        "jpaged.beam_search_params",
+    ],
 )
 def test_importing_brings_no_jax_and_no_numpy(module):
     code = f"import {module}, sys; print([m for m in ('jax', 'numpy', 'flax') if m in sys.modules])"

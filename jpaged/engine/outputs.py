@@ -71,3 +71,30 @@ class RequestOutput:
     prompt_logprobs: list[PositionLogprobs | None] | None = None
     metrics: RequestStateStats | None = field(default=None, repr=False)
     num_cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class BeamSearchSequence:
+    """One of the sequences that a beam search found.
+
+    tokens: the prompt's, then the generated ones, with the token that ended them.  logprobs: of
+    each generated token.  cum_logprob: their sum.  score: what the search ranks by, `cum_logprob`
+    over a power of the number of generated tokens (`BeamSearchParams.length_penalty`).
+    finish_reason: "stop" or "length".  stop_reason: the stop token's id, None for the
+    end-of-sequence token.
+    """
+
+    tokens: list[int] = field(repr=False)
+    logprobs: list[PositionLogprobs] = field(repr=False)
+    cum_logprob: float
+    score: float
+    text: str | None = None
+    finish_reason: str | None = None
+    stop_reason: int | None = None
+
+
+@dataclass(frozen=True)
+class BeamSearchOutput:
+    """What a beam search found for one prompt, the best first."""
+
+    sequences: list[BeamSearchSequence]
