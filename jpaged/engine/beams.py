@@ -3,9 +3,10 @@
 The engine computes the next token's likeliest candidates for every live beam.  From them this
 chooses which beams to fork, extend and drop, and which have finished.
 
-    live   a ── a x            a, b: beams (parents)       x y z: tokens
-             └─ a y            a goes on twice (a fork), b is dropped
-           b ── b end ──> finished: the best beam_width, by score
+    live   a ─┬─ a x           the parent a goes on twice: once extended, once forked
+              └─ a y
+           b ─── b end ──> finished: the best beam_width, by score
+           c                   none of its candidates is good enough: it is dropped
 
 It is the algorithm of Hugging Face transformers' `generate(num_beams=…)`, as of 5.23, in float32
 like it, for one prompt.  Of its rules, these are easily got wrong:
@@ -26,7 +27,8 @@ Two things differ on purpose.  Candidates that tie are taken from the better par
 by the lower token id, and of tied scores the elder stays first: transformers leaves it to
 `torch.topk`, which promises no order.  And there are no placeholders of score -1e9: where a
 vocabulary is so small that there are fewer than `beam_width` candidates, fewer beams go on and
-fewer hypotheses come out, where transformers fills up with copies.
+fewer hypotheses come out, where transformers fills up with copies (which, being finished, may make
+`early_stopping=True` stop it sooner).
 """
 
 from dataclasses import dataclass, field

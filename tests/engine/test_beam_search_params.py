@@ -40,7 +40,7 @@ def test_a_bad_value_is_named(options, message):
 
 def test_all_bad_values_are_named_at_once():
     with pytest.raises(RequestRejected) as caught:
-        BeamSearchParams(0, -1, length_penalty=NAN, early_stopping="later", stop_token_ids=["x"])
+        BeamSearchParams(0, -1, length_penalty=NAN, early_stopping="later", stop_token_ids=[-5])
     for name in ("beam_width", "max_tokens", "length_penalty", "early_stopping", "stop_token_ids"):
         assert name in str(caught.value)
 
