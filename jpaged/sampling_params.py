@@ -13,6 +13,7 @@ from jpaged.errors import RequestRejected
 GREEDY_BELOW = 1e-5  # a temperature under this means greedy decoding
 LOWEST_TEMPERATURE = 1e-2  # smaller positive ones are raised to this: logits / t must stay finite
 MOST_SAMPLES = 256
+OPTIONAL_COUNTS = ("best_of", "max_tokens", "logprobs", "prompt_logprobs", "seed")
 MOST_LOGIT_BIASES = 300  # OpenAI's limit; the step has room for this many a sequence
 
 
@@ -28,7 +29,8 @@ class RequestOutputKind(enum.Enum):
 class SamplingParams:
     """Sampling options of one request.
 
-    n: independent samples.  temperature: 0 is greedy.  top_k: 0 or -1 keeps every token.
+    n: independent samples; best_of: draw so many, and return the n of highest mean log-probability
+    (None means n).  temperature: 0 is greedy.  top_k: 0 or -1 keeps every token.
     max_tokens: None means up to the model's length.  logprobs, prompt_logprobs: how many of the
     likeliest tokens to report beside the chosen one (raw, before penalties and temperature).
     seed: None lets the engine choose one.  Raises `RequestRejected`, naming every bad value.
@@ -57,6 +59,7 @@ class SamplingParams:
     logit_bias: Mapping[int, float] | None = None
     allowed_token_ids: Sequence[int] | None = None
     bad_words: Sequence[str] | None = None
+    best_of: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", as_tuple(self.stop, str))
@@ -72,6 +75,17 @@ class SamplingParams:
             raise RequestRejected("; ".join(problems))
         if GREEDY_BELOW <= self.temperature < LOWEST_TEMPERATURE:
             object.__setattr__(self, "temperature", LOWEST_TEMPERATURE)
+
+    @property
+    def num_samples(self) -> int:
+        """Sequences that are generated, of which `n` are returned."""
+        return self.n if self.best_of is None else self.best_of
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Likeliest tokens to find beside each chosen one, or None if not even its own
+        log-probability is needed."""
+        return 0 if self.logprobs is None and self.num_samples > self.n else self.logprobs
 
     @property
     def is_greedy(self) -> bool:
@@ -95,6 +109,8 @@ class SamplingParams:
             yield "stop strings need text: set detokenize=True or use stop_token_ids"
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             yield "allowed_token_ids is empty, so no token could be chosen; leave it out"
+        if self.best_of not in (None, self.n) and self.output_kind is RequestOutputKind.DELTA:
+            yield "best_of ranks whole samples, so they cannot come in deltas; use another kind"
         if not isinstance(self.output_kind, RequestOutputKind):
             yield f"output_kind must be a RequestOutputKind, not {self.output_kind!r}"
 
@@ -118,6 +134,7 @@ class SamplingParams:
     def _count_problems(self):
         for name, low, high in (
             ("n", 1, MOST_SAMPLES),
+            ("best_of", self.n, MOST_SAMPLES),
             ("top_k", -1, None),
             ("max_tokens", 1, None),
             ("min_tokens", 0, self.max_tokens),
@@ -126,7 +143,7 @@ class SamplingParams:
             ("seed", None, None),
         ):
             value = getattr(self, name)
-            if value is None and name in ("max_tokens", "logprobs", "prompt_logprobs", "seed"):
+            if value is None and name in OPTIONAL_COUNTS:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 yield f"{name} must be a whole number, not {value!r}"

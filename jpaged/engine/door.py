@@ -1,14 +1,18 @@
 """What comes in: every request is checked here, before anything else hears of it."""
 
+import dataclasses
 import math
 import random
 from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
+from jpaged.beam_search_params import BeamSearchParams
+from jpaged.engine.beams import Beams, num_candidates
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.request import Request
+from jpaged.scheduling.request import Sequence as Stream
 
 
 class TextPrompt(TypedDict):
@@ -60,14 +64,65 @@ class Door(NamedTuple):
             params=params,
             arrival=arrival,
             priority=priority,
-            seed=random.Random(f"{self.seed}.{serial}").getrandbits(32)
-            if params.seed is None
-            else params.seed,
+            seed=self._seed(params.seed, serial),
             eos_token_ids=self.eos_token_ids,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bad_words=self._spell(params.bad_words or ()),
         )
         return request, text
+
+    def forked(self, request: Request, new_id: str, seed: int | None, serial: int) -> Request:
+        """A request that goes on where another stands.  Raises `RequestRejected`."""
+        problems = [*_label_problems(new_id, request.priority, request.arrival)]
+        if seed is not None and not _is_int(seed):
+            problems.append(f"seed must be a whole number, not {seed!r}")
+        if problems:
+            raise RequestRejected("; ".join(problems))
+        return dataclasses.replace(request, id=new_id, seed=self._seed(seed, serial))
+
+    def beam_sampling(self, params: BeamSearchParams, max_num_seqs: int) -> SamplingParams:
+        """What beams ask of a step: no token of its choice, but the likeliest ones.
+
+        Raises `RequestRejected` for a search that is too wide for the engine.
+        """
+        if params.beam_width > max_num_seqs:
+            raise RequestRejected(
+                f"beam_width={params.beam_width} is over the engine's {max_num_seqs} seats "
+                "(max_num_seqs); lower the one or raise the other"
+            )
+        ends = Beams(params, params.max_tokens, self.eos_token_ids).end_token_ids
+        count = min(num_candidates(params.beam_width, len(ends)), self.vocab)
+        if count > self.max_logprobs:
+            raise RequestRejected(
+                f"beam_width={params.beam_width} ranks {count} candidates a beam ({len(ends)} "
+                f"tokens may end it), the engine finds {self.max_logprobs} (max_logprobs); lower "
+                "the one or raise the other"
+            )
+        return SamplingParams(
+            temperature=0,
+            max_tokens=params.max_tokens,
+            ignore_eos=params.ignore_eos,
+            stop_token_ids=params.stop_token_ids,
+            logprobs=count,
+            detokenize=False,
+        )
+
+    def extension_problems(self, sequence: Stream, tokens: list[int]) -> list[str]:
+        """What speaks against giving a sequence these tokens."""
+        if not sequence.is_steered:
+            return ["it chooses its tokens itself; add it with steered=True"]
+        problems = [*self._id_problems("the extension", tokens)]
+        room = sequence.request.max_tokens - sequence.num_generated
+        if not 0 < len(tokens) <= room:
+            problems.append(f"{len(tokens)} tokens were given, and from 1 to {room} fit")
+        if sequence.num_expected:
+            problems.append("its candidates are being computed; call step() first")
+        return problems
+
+    def _seed(self, wanted: int | None, serial: int) -> int:
+        if wanted is not None:
+            return wanted
+        return random.Random(f"{self.seed}.{serial}").getrandbits(32)
 
     def _read(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         match prompt:

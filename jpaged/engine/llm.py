@@ -4,14 +4,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jpaged.engine.door import CheckedRequest, Prompt, check_type
+from jpaged.beam_search_params import BeamSearchParams
+from jpaged.engine.door import Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.llm_engine import LLMEngine
-from jpaged.engine.outputs import RequestOutput
+from jpaged.engine.outputs import BeamSearchOutput, RequestOutput
 from jpaged.engine.progress import progress
 from jpaged.errors import RequestRejected
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
+from jpaged.scheduling.request import Request
 from jpaged.weights.folder import read_json
 
 Params = SamplingParams | Sequence[SamplingParams]
@@ -62,7 +64,8 @@ class LLM:
             self.llm_engine.check(self._next_id(), prompt, _final(each or defaults), level or 0)
             for prompt, each, level in zip(each_prompt, params, priorities, strict=True)
         ]
-        return self._run(checked, use_tqdm)
+        with _bar(len(checked), use_tqdm) as bar:
+            return self._run(checked, self.llm_engine.enqueue, bar)
 
     def chat(
         self,
@@ -97,19 +100,55 @@ class LLM:
             prompts.append({"prompt_token_ids": tokens, "prompt": text})
         return self.generate(prompts, sampling_params, use_tqdm=use_tqdm, priority=priority)
 
+    def beam_search(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: BeamSearchParams,
+        *,
+        use_tqdm: bool | Callable[..., Any] = False,
+        concurrency_limit: int | None = None,
+        priority: int | Sequence[int] | None = None,
+    ) -> list[BeamSearchOutput]:
+        """The `beam_width` likeliest continuations of each prompt; outputs in the prompts' order.
+
+        Exactly Hugging Face transformers' `generate(num_beams=…)`, but batched continuously, and
+        with pages that beams share.  concurrency_limit: at most so many prompts at a time.  Raises
+        `RequestRejected` before anything is run if any prompt or parameter is bad.
+        """
+        each_prompt: list[Any] = [prompts] if _is_one(prompts) else list(prompts)
+        priorities = _one_each("priority", priority, len(each_prompt))
+        checked = [
+            self.llm_engine.check_beam_search(self._next_id(), prompt, params, level or 0)
+            for prompt, level in zip(each_prompt, priorities, strict=True)
+        ]
+        size = concurrency_limit or max(1, len(checked))
+        check_type("concurrency_limit", size, int)
+        if size < 1:
+            raise RequestRejected(f"concurrency_limit must be at least 1, not {size}")
+        outputs: list[RequestOutput] = []
+        with _bar(len(checked), use_tqdm) as bar:
+            for first in range(0, len(checked), size):
+                batch = checked[first : first + size]
+                outputs += self._run(batch, self.llm_engine.enqueue_beam_search, bar)
+        return [BeamSearchOutput.of(output) for output in outputs]
+
     def _next_id(self) -> str:
         self._num_requests += 1
         return f"llm-{self._num_requests - 1}"
 
-    def _run(
-        self, checked: list[CheckedRequest], use_tqdm: bool | Callable[..., Any]
+    def _run[Rest](
+        self,
+        checked: Sequence[tuple[Request, Rest]],
+        enqueue: Callable[[Request, Rest], None],
+        bar: Any,
     ) -> list[RequestOutput]:
+        """Queues requests and runs them to their ends.  Returns their outputs."""
         ids = [request.id for request, _ in checked]
         finished: dict[str, RequestOutput] = {}
         try:
-            for request, text in checked:
-                self.llm_engine.enqueue(request, text)
-            with deferred_interrupts() as check_interrupt, _bar(len(ids), use_tqdm) as bar:
+            for request, rest in checked:
+                enqueue(request, rest)
+            with deferred_interrupts() as check_interrupt:
                 while len(finished) < len(ids):
                     for output in self.llm_engine.step():
                         if output.finished:

@@ -1,10 +1,14 @@
 """The engine that one can single-step: requests go in, `step()` moves all of them on."""
 
+import dataclasses
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.config import EngineConfig
+from jpaged.engine.beam_search import BeamSearchState
 from jpaged.engine.build import (
     build_executor,
     build_model,
@@ -12,20 +16,21 @@ from jpaged.engine.build import (
     build_tokenizer,
     plan_sizes,
 )
-from jpaged.engine.door import CheckedRequest, Door, Prompt
+from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.outputs import RequestOutput
-from jpaged.engine.request_state import RequestState, SequenceState
+from jpaged.engine.request_state import RequestState
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
 from jpaged.runner.memory import MemoryReport
-from jpaged.sampling_params import RequestOutputKind, SamplingParams
+from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.loop import ServingLoop
-from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.request import Request
 
 KEPT_RECORDS = 10_000
+CheckedSearch = tuple[Request, tuple[str | None, BeamSearchParams]]  # and the prompt's text
 
 
 class LLMEngine:
@@ -56,7 +61,7 @@ class LLMEngine:
             self.records.append,
             ahead=int(self.config.async_scheduling),
         )
-        self._states: dict[str, RequestState] = {}
+        self._states: dict[str, RequestState | BeamSearchState] = {}
         self._outputs: list[RequestOutput] = []  # of a step that Ctrl-C followed
         self._num_requests = 0
         self._is_closed = False
@@ -99,8 +104,7 @@ class LLMEngine:
         """The request as it would be queued.  Raises `RequestRejected`; changes nothing."""
         if self._is_closed:
             raise RequestRejected("this engine is closed")
-        if request_id in self._states:
-            raise RequestRejected(f"request id {request_id!r} is in flight; choose another")
+        self._refuse_known(request_id)
         request, text = self.door.admit(
             request_id,
             prompt,
@@ -120,21 +124,123 @@ class LLMEngine:
         arrival_time: float | None = None,
         *,
         priority: int = 0,
+        steered: bool = False,
     ) -> str:
         """Queues a request.  Raises `RequestRejected`, and then nothing has changed.
 
-        arrival_time: seconds of `time.monotonic()`, now if None.
+        arrival_time: seconds of `time.monotonic()`, now if None.  steered: it chooses no tokens
+        but pauses with `candidates`, as many as `params.logprobs`, until `extend` is called.
         """
         params = params or SamplingParams()
-        self.enqueue(*self.check(request_id, prompt, params, priority, arrival_time))
+        if steered and (not params.logprobs or params.num_samples > 1):
+            raise RequestRejected(
+                "a steered request is one sequence and offers `logprobs` candidates; set logprobs "
+                f"to how many (not {params.logprobs}) and n to 1 (not {params.num_samples})"
+            )
+        request, text = self.check(request_id, prompt, params, priority, arrival_time)
+        self.enqueue(request, text, steered)
         return request_id
 
-    def enqueue(self, request: Request, prompt_text: str | None) -> None:
+    def add_beam_search(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: BeamSearchParams,
+        arrival_time: float | None = None,
+        *,
+        priority: int = 0,
+    ) -> str:
+        """Queues a beam search, which `step` reports when it has ended.
+
+        Raises `RequestRejected`, and then nothing has changed.
+        """
+        self.enqueue_beam_search(
+            *self.check_beam_search(request_id, prompt, params, priority, arrival_time)
+        )
+        return request_id
+
+    def check_beam_search(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: BeamSearchParams,
+        priority: int = 0,
+        arrival_time: float | None = None,
+    ) -> CheckedSearch:
+        """The search as it would be queued.  Raises `RequestRejected`; changes nothing."""
+        check_type("params", params, BeamSearchParams)
+        sampling = self.door.beam_sampling(params, self.sizes.max_num_seqs)
+        request, text = self.check(request_id, prompt, sampling, priority, arrival_time)
+        request = dataclasses.replace(request, logprobs_divisor=params.logit_divisor)
+        return request, (text, params)
+
+    def enqueue_beam_search(
+        self, request: Request, rest: tuple[str | None, BeamSearchParams]
+    ) -> None:
+        """Queues what `check_beam_search` returned."""
+        [sequence] = self.scheduler.add(request, is_steered=True)
+        self._states[request.id] = BeamSearchState(request, *rest, sequence, self.tokenizer)
+
+    def enqueue(self, request: Request, prompt_text: str | None, steered: bool = False) -> None:
         """Queues what `check` returned."""
-        sequences = self.scheduler.add(request)
+        sequences = self.scheduler.add(request, is_steered=steered)
         self._states[request.id] = RequestState(
             request, prompt_text, sequences, self.tokenizer, wall_arrival=time.time()
         )
+
+    def fork(self, request_id: str, new_id: str, index: int = 0, seed: int | None = None) -> str:
+        """Starts a request that goes on from where sample `index` of another one stands.
+
+        The two share their pages and part ways from here: with another seed (the engine's choice
+        if None), or as `extend` says.  Raises `RequestRejected` for an unknown or finished one.
+        """
+        state = self._living(request_id)
+        if not 0 <= index < len(state.samples) or state.samples[index].sequence.is_finished:
+            raise RequestRejected(
+                f"sample {index} of request {request_id!r} has ended, or never was; it has "
+                f"{len(state.samples)}"
+            )
+        request = self.door.forked(state.request, new_id, seed, serial=self._num_requests)
+        self._refuse_known(new_id)
+        self._num_requests += 1
+        child = self.scheduler.fork(state.samples[index].sequence, request)
+        self._states[new_id] = state.fork(request, child, index)
+        return new_id
+
+    def extend(self, request_id: str, tokens: int | Iterable[int]) -> None:
+        """Gives a steered request its next token, or several.  It pauses again behind them.
+
+        One that has its `max_tokens` then ends, and the next `step` reports it.
+        """
+        state, tokens = self._living(request_id), [tokens] if isinstance(tokens, int) else [*tokens]
+        sample = state.samples[0]
+        problems = self.door.extension_problems(sample.sequence, tokens)
+        if problems:
+            raise RequestRejected(f"request {request_id!r} cannot go on: {'; '.join(problems)}")
+        for token in tokens:
+            self.scheduler.extend(sample.sequence, token)
+            sample.choose(token)
+        if sample.sequence.num_generated >= state.request.max_tokens:
+            self.scheduler.finish(sample.sequence, "length")
+            self._outputs.append(self._states.pop(request_id).output())
+
+    def drop(self, request_id: str) -> RequestOutput:
+        """Ends a request, frees what it alone holds, and returns what it had said."""
+        state = self._living(request_id)
+        self.scheduler.abort(request_id)
+        del self._states[request_id]
+        return state.output()
+
+    def _living(self, request_id: str) -> RequestState:
+        state = self._states.get(request_id)
+        if not isinstance(state, RequestState):
+            what = "is a beam search" if state else "is unknown, or has ended"
+            raise RequestRejected(f"request {request_id!r} {what}")
+        return state
+
+    def _refuse_known(self, request_id: str) -> None:
+        if request_id in self._states:
+            raise RequestRejected(f"request id {request_id!r} is in flight; choose another")
 
     def has_unfinished_requests(self) -> bool:
         return bool(self._states or self._outputs)
@@ -166,40 +272,22 @@ class LLMEngine:
             return []
         self._take_prompt_logprobs(batch, output)
         rows = {sequence: row for row, (sequence, _) in enumerate(batch.items)}
-        moved: dict[str, RequestState] = {}
+        moved: dict[str, RequestState | BeamSearchState] = {}
         for sequence in advanced:
             state = self._states.get(sequence.request.id)
             if state is not None:  # None: aborted while its step ran
-                self._take_token(state.samples[sequence.index], output, rows[sequence])
+                state.take(sequence, rows[sequence], output, self.scheduler)
                 moved[sequence.request.id] = state
-        return [state.output() for state in moved.values() if self._is_due(state)]
-
-    def _take_token(self, sample: SequenceState, output: StepOutput, row: int) -> None:
-        """Adds a new token's text and log-probability; a stop string ends the sequence."""
-        if row in output.logprobs:
-            sample.add_logprobs(output.logprobs[row], self.tokenizer)
-        stop = sample.push(sample.sequence.tokens[-1])
-        if stop is not None:
-            self._stop_at(sample.sequence, stop)
-
-    def _stop_at(self, sequence: Sequence, stop: str) -> None:
-        if sequence.is_finished:  # by its length, in the same step
-            sequence.finish_reason, sequence.stop_reason = "stop", stop
-        else:
-            self.scheduler.finish(sequence, "stop", stop)
+        for request_id, state in moved.items():
+            if state.is_finished:
+                del self._states[request_id]
+        return [state.output() for state in moved.values() if state.is_due]
 
     def _take_prompt_logprobs(self, batch: ScheduledBatch, output: StepOutput) -> None:
         for row, (first, entries) in output.prompt_logprobs.items():
             state = self._states.get(batch.items[row][0].request.id)
-            if state is not None:
+            if isinstance(state, RequestState):
                 state.add_prompt_logprobs(first, entries)
-
-    def _is_due(self, state: RequestState) -> bool:
-        """Whether to report the request now; a finished one is forgotten."""
-        if state.is_finished:
-            del self._states[state.request.id]
-            return True
-        return state.request.params.output_kind is not RequestOutputKind.FINAL_ONLY
 
     def reset_prefix_cache(self) -> bool:
         """Forgets all cached prefixes, so that nothing computed so far is found again.

@@ -41,7 +41,9 @@ class CompletionOutput:
     """One of a request's n samples.
 
     finish_reason: "stop", "length", "abort" or None while it goes on.  stop_reason: the string
-    or token id that stopped it, None for the end-of-sequence token.
+    or token id that stopped it, None for the end-of-sequence token.  candidates: of a steered
+    request that pauses, what may come next, the likeliest first.  score: what a beam search ranks
+    by (see `BeamSearchSequence`).
     """
 
     index: int
@@ -51,6 +53,8 @@ class CompletionOutput:
     logprobs: list[PositionLogprobs] | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
+    candidates: PositionLogprobs | None = None
+    score: float | None = None
 
     def finished(self) -> bool:
         return self.finish_reason is not None
@@ -88,9 +92,9 @@ class BeamSearchSequence:
     logprobs: list[PositionLogprobs] = field(repr=False)
     cum_logprob: float
     score: float
-    text: str | None = None
+    text: str = ""
     finish_reason: str | None = None
-    stop_reason: int | None = None
+    stop_reason: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,3 +102,22 @@ class BeamSearchOutput:
     """What a beam search found for one prompt, the best first."""
 
     sequences: list[BeamSearchSequence]
+
+    @classmethod
+    def of(cls, output: RequestOutput) -> "BeamSearchOutput":
+        """From a finished search's output as the engine reports it."""
+        prompt = output.prompt_token_ids
+        return cls(
+            [
+                BeamSearchSequence(
+                    tokens=[*prompt, *found.token_ids],
+                    logprobs=found.logprobs or [],
+                    cum_logprob=found.cumulative_logprob or 0.0,
+                    score=found.score or 0.0,
+                    text=found.text,
+                    finish_reason=found.finish_reason,
+                    stop_reason=found.stop_reason,
+                )
+                for found in output.outputs
+            ]
+        )

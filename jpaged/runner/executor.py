@@ -104,7 +104,7 @@ class DeviceExecutor:
 
     def _logprobs(self, handle: Handle, tokens: list[int]) -> dict[int, TokenLogprobs]:
         on_host = jax.tree.map(np.asarray, handle.logprobs)
-        asked = [sequence.request.params.logprobs for sequence, _ in handle.batch.items]
+        asked = [sequence.request.params.num_logprobs for sequence, _ in handle.batch.items]
         return {
             row: _entry(on_host, row, tokens[row], most)
             for row, most in enumerate(asked)

@@ -29,6 +29,7 @@ OTHER_COLUMNS = {
     "presence_penalty": (np.float32, 0),
     "frequency_penalty": (np.float32, 0),
     "num_prompt": (np.int32, 0),
+    "logprobs_divisor": (np.float32, 1),
 }
 USES = ("randomness", "penalties", "biases", "bans", "logprobs")  # columns of `_uses`
 
@@ -53,6 +54,7 @@ class SamplingRows:
         draw["min_p"][seat] = params.min_p
         draw["seed"][seat] = sequence.seed
         self._other["num_prompt"][seat] = sequence.num_prompt
+        self._other["logprobs_divisor"][seat] = sequence.request.logprobs_divisor
         for name in ("repetition_penalty", "presence_penalty", "frequency_penalty"):
             self._other[name][seat] = getattr(params, name)
         self._scores_prompt[seat] = params.prompt_logprobs is not None
@@ -61,7 +63,7 @@ class SamplingRows:
             params.has_penalty,
             bool(params.logit_bias),
             may_ban(sequence),
-            params.logprobs is not None,
+            params.num_logprobs is not None,
         )
 
     def of(

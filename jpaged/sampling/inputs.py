@@ -31,7 +31,8 @@ class Uses(NamedTuple):
 class SamplingInputs(NamedTuple):
     """What few steps need beside: penalties, biases, bans, log-probabilities.
 
-    history: every token so far, -1 beyond; num_prompt of them are the prompt.  allowed: one bit
+    history: every token so far, -1 beyond; num_prompt of them are the prompt.  logprobs_divisor:
+    of the logits, for the log-probabilities alone; 1 for most.  allowed: one bit
     a token, 32 to a word, least significant first.
     """
 
@@ -40,6 +41,7 @@ class SamplingInputs(NamedTuple):
     presence_penalty: Float[jax.Array, " B"]
     frequency_penalty: Float[jax.Array, " B"]
     num_prompt: Int[jax.Array, " B"]
+    logprobs_divisor: Float[jax.Array, " B"]
     history: Int[jax.Array, "B C"]
     bias_ids: Int[jax.Array, "B M"]
     bias_values: Float[jax.Array, "B M"]

@@ -18,7 +18,8 @@ Logits = Float[jax.Array, "B V"]
 
 
 class Logprobs(NamedTuple):
-    """Of the raw distribution, before penalties and temperature.  rank 1 is the likeliest."""
+    """Of the raw distribution, before penalties and temperature (but for a beam search's own
+    temperature).  rank 1 is the likeliest."""
 
     chosen: Float[jax.Array, " B"]
     rank: Int[jax.Array, " B"]
@@ -35,14 +36,12 @@ def sample(logits: Logits, inputs: SamplingInputs, max_logprobs: int) -> Sampled
     """Chooses one token a row after all adjustments.  `logprobs` are zeros where no row uses
     them."""
     tokens = choose(adjust(logits, inputs), inputs.draw)
-    blank = jax.tree.map(
-        lambda s: jnp.zeros(s.shape, s.dtype),
-        jax.eval_shape(_logprobs(max_logprobs), logits, tokens),
-    )
-    logprobs = jax.lax.cond(
-        inputs.uses.logprobs, _logprobs(max_logprobs), lambda *_: blank, logits, tokens
-    )
-    return Sampled(tokens, logprobs)
+
+    def logprobs() -> Logprobs:
+        return token_logprobs(logits / inputs.logprobs_divisor[:, None], tokens, max_logprobs)
+
+    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(logprobs))
+    return Sampled(tokens, jax.lax.cond(inputs.uses.logprobs, logprobs, lambda: blank))
 
 
 def choose(logits: Logits, inputs: DrawInputs) -> Int[jax.Array, " B"]:
@@ -70,10 +69,6 @@ def uniform(seed: jax.Array, position: jax.Array) -> Float[jax.Array, " B"]:
         return jax.random.uniform(jax.random.fold_in(jax.random.key(seed), position))
 
     return jax.vmap(one)(seed, position)
-
-
-def _logprobs(max_logprobs: int):
-    return lambda logits, tokens: token_logprobs(logits, tokens, max_logprobs)
 
 
 def token_logprobs(logits: Logits, tokens: Int[jax.Array, " B"], most: int) -> Logprobs:

@@ -40,6 +40,7 @@ class Request:
     eos_token_ids: frozenset[int] = frozenset()
     max_tokens: int = 16  # resolved against the model's length
     bad_words: tuple[tuple[int, ...], ...] = ()  # token spellings of params.bad_words
+    logprobs_divisor: float = 1.0  # divides the logits of which log-probabilities are reported
     cache_salt: str = ""  # requests share cached pages only with those of the same salt
 
 

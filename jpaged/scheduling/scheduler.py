@@ -76,7 +76,7 @@ class Scheduler:
         """
         self._check_fits(request)
         sequences, family = [], []
-        for index in range(request.params.n):
+        for index in range(request.params.num_samples):
             sequence = Sequence(
                 request, index, self._num_arrived, family=family, is_steered=is_steered
             )

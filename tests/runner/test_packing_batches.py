@@ -33,7 +33,8 @@ ROOT = 1  # the digest of no tokens
 BATCHES = 6000  # for each of the two ways to run
 DRAW = ("temperature", "top_k", "top_p", "min_p", "seed", "position")
 EMPTY_ROW = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 0, "position": 0}
-NEUTRAL = {"repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0, "num_prompt": 0}
+NEUTRAL = {"repetition_penalty": 1, "presence_penalty": 0, "frequency_penalty": 0}
+OF_REQUEST = {"num_prompt": 0, "logprobs_divisor": 1}
 
 
 def digest(before: int, token: int) -> int:
@@ -192,10 +193,12 @@ def assert_draw(draw: Any, batch: ScheduledBatch, num_rows: int, is_blank: bool)
 def assert_sampling(sampling: Any, batch: ScheduledBatch, num_rows: int) -> None:
     sequences = [sequence for sequence, _ in batch.items]
     assert {name: bool(x) for name, x in sampling.uses._asdict().items()} == uses_slowly(batch)
-    for name, neutral in NEUTRAL.items():
+    for name, neutral in (NEUTRAL | OF_REQUEST).items():
         column = getattr(sampling, name)
         mine = [
-            s.num_prompt if name == "num_prompt" else getattr(s.request.params, name)
+            {"num_prompt": s.num_prompt, "logprobs_divisor": s.request.logprobs_divisor}[name]
+            if name in OF_REQUEST
+            else getattr(s.request.params, name)
             for s in sequences
         ]
         padded = mine + [neutral] * (num_rows - len(mine))
