@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 from machine import describe
 from matplotlib.figure import Figure
 from orca import RESERVATIONS, Orca, replay_orca
@@ -81,7 +80,7 @@ def paged(workload: Workload) -> Iterator[StepRecord]:
     return replay(workload, scheduler, seconds_of)
 
 
-def four_allocators(workload: Workload) -> dict[str, pd.Series]:
+def four_allocators(workload: Workload) -> dict[str, dict[str, float]]:
     """The mean shares of each allocator on the same requests."""
     shares = {}
     for name, reservation in RESERVATIONS.items():
@@ -162,8 +161,8 @@ PARTS: dict[str, Part] = {
 }
 
 
-def percents(shares: pd.Series) -> dict[str, float]:
-    return {state: round(100 * float(shares[state]), 1) for state in STATES}
+def percents(shares: dict[str, float]) -> dict[str, float]:
+    return {state: round(100 * share, 1) for state, share in shares.items()}
 
 
 def as_markdown(head: list[str], rows: list[list[str]]) -> str:

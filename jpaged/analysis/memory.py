@@ -84,9 +84,10 @@ def while_waiting(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[waiting[0] : waiting[-1]]
 
 
-def mean_shares(table: pd.DataFrame) -> pd.Series:
+def mean_shares(table: pd.DataFrame) -> dict[str, float]:
     """The share of all slots in each state, averaged over time; they add up to 1."""
-    return _over_time(table, STATES) / table[STATES].iloc[0].sum()
+    means = _over_time(table, STATES)
+    return {state: mean / sum(means.values()) for state, mean in means.items()}
 
 
 def saved_by_sharing(table: pd.DataFrame) -> float:
@@ -96,9 +97,9 @@ def saved_by_sharing(table: pd.DataFrame) -> float:
     both averaged over time.
     """
     means = _over_time(table, ["pages_saved", "pages_unshared"])
-    return float(means.pages_saved / means.pages_unshared)
+    return means["pages_saved"] / means["pages_unshared"]
 
 
-def _over_time(table: pd.DataFrame, columns: list[str]) -> pd.Series:
-    seconds = table.end - table.start
-    return table[columns].mul(seconds, axis="index").sum() / seconds.sum()
+def _over_time(table: pd.DataFrame, columns: list[str]) -> dict[str, float]:
+    seconds = (table.end - table.start).to_numpy()
+    return {name: float(table[name].to_numpy() @ seconds / seconds.sum()) for name in columns}

@@ -22,15 +22,15 @@ def draw_pages(table: pd.DataFrame, axes: Axes) -> None:
     axes.legend(loc="lower right")
 
 
-def draw_shares(shares: Mapping[str, pd.Series], axes: Axes) -> None:
+def draw_shares(shares: Mapping[str, Mapping[str, float]], axes: Axes) -> None:
     """A bar for each allocator, from its `mean_shares`; the paper's figure 2."""
-    table = 100 * pd.DataFrame(shares).T[STATES]
-    bottom = pd.Series(0.0, table.index)
+    bottoms = [0.0] * len(shares)
     for state, colour in zip(STATES, STATE_COLOURS, strict=True):
-        bars = axes.bar(table.index, table[state], 0.6, bottom, label=state, color=colour)
+        heights = [100 * share[state] for share in shares.values()]
+        bars = axes.bar(list(shares), heights, 0.6, bottoms, label=state, color=colour)
         # a number wants room: thinner layers go without
-        labels = [f"{value:.1f}" if value >= 3 else "" for value in table[state]]
+        labels = [f"{height:.1f}" if height >= 3 else "" for height in heights]
         axes.bar_label(bars, labels, label_type="center", fontsize=8)
-        bottom += table[state]
+        bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
     axes.set(ylabel="KV cache, %", ylim=(0, 100))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

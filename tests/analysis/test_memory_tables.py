@@ -1,6 +1,5 @@
 """Tables from event logs, against logs small enough to count by hand."""
 
-import pandas as pd
 import pytest
 from filler import a_scheduler
 from matplotlib.figure import Figure
@@ -53,8 +52,8 @@ def served(n: int = 3) -> list[StepRecord]:
 def test_a_page_is_held_idle_or_free_in_every_row():
     table = pages(served())
 
-    assert (table[PAGES].sum(axis="columns") == 20).all()
-    assert (table.pages_saved == table.pages_unshared - table.pages_held).all()
+    assert set(table[PAGES].sum(axis="columns")) == {20}
+    assert set(table.pages_unshared - table.pages_held - table.pages_saved) == {0}
     assert table.pages_saved.max() >= 2 * 2, "two full pages of the prompt, two readers more"
 
 
@@ -72,7 +71,7 @@ def test_shares_are_averages_over_time_and_add_up_to_one():
     # of 16 slots: 8 hold tokens for a second, 4 for three
     assert shares["tokens"] == pytest.approx((8 * 1 + 4 * 3) / 4 / 16)
     assert shares["free"] == pytest.approx(8 / 16)
-    assert shares[STATES].sum() == pytest.approx(1)
+    assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_savings_are_pages_saved_over_pages_without_sharing():
@@ -97,17 +96,15 @@ def test_a_figure_stacks_all_pages():
     axes = Figure().subplots()
     draw_pages(pages(served()), axes)
 
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = axes.get_legend_handles_labels()[1]
     assert labels == ["held", "idle", "free", "held without sharing"]
-    top = max(path.vertices[:, 1].max() for c in axes.collections for path in c.get_paths())
-    assert top == 20
+    assert axes.dataLim.ymax == 20
 
 
 def test_bars_of_all_allocators_reach_a_hundred():
     axes = Figure().subplots()
-    shares = pd.Series(dict(zip(STATES, (0.4, 0.3, 0.2, 0.1, 0.0), strict=True)))
+    shares = dict(zip(STATES, (0.4, 0.3, 0.2, 0.1, 0.0), strict=True))
     draw_shares({"one": shares, "two": shares}, axes)
 
-    tops = [bar.get_y() + bar.get_height() for bar in axes.patches]
-    assert max(tops) == pytest.approx(100)
+    assert axes.dataLim.ymax == pytest.approx(100)
     assert len(axes.patches) == 2 * len(STATES)
