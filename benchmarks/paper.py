@@ -1,14 +1,15 @@
 """The figures of the PagedAttention paper, with our scheduler as the subject.
 
-    python benchmarks/paper.py [--parts memory,spread,sampling] [--requests 2000] [--seed 0]
+    python benchmarks/paper.py [--parts memory,spread,sampling,beams] [--requests 2000] [--seed 0]
 
 Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
 SOSP 2023.  The scheduler, page pool and serving loop are the engine's own; a clock that costs a
 step replaces the device, and seeded traces the data sets (`jpaged/simulator/lengths.py` says what
-is known of them).  The cache is the paper's for OPT-13B on an A100 with 40 GB.  More requests come
-than can be served.  What the cache holds is averaged over time, from the first step at which one
-waits to the last; what sharing saves, over the whole run, which shows every request from its first
-token to its last.
+is known of them).  The cache is the paper's for OPT-13B on an A100 with 40 GB.
+
+What the cache holds is measured with more requests than can be served, averaged over time from the
+first step at which one waits to the last.  What sharing saves is measured at a fifth of that rate,
+over the whole run, so that it shows every request from its first token to its last.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
+from genealogies import WIDTHS, Genealogies
 from machine import describe
 from matplotlib.figure import Figure
 from orca import RESERVATIONS, Orca, replay_orca
@@ -38,8 +41,9 @@ from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
+from jpaged.simulator.beams import BeamSearches
 from jpaged.simulator.lengths import ALPACA, SHAREGPT, Conversations, Lengths
-from jpaged.simulator.replay import replay
+from jpaged.simulator.replay import Steering, replay
 from jpaged.simulator.workload import Workload, generate
 
 RESULTS = Path(__file__).parent / "results"
@@ -47,7 +51,8 @@ PAGE_SIZE, MAX_SEQS = 16, 256
 NUM_PAGES = 983  # 12 GiB at 800 KiB a token are 15,728 slots; the paper's table 1 says 15.7K
 NUM_SLOTS = NUM_PAGES * PAGE_SIZE
 RATES = {SHAREGPT.name: 12.0, ALPACA.name: 120.0}  # requests a second, more than can be served
-SAMPLES = (2, 4, 6)
+LIGHT = 0.2  # of these rates, where only sharing is looked at
+SAMPLES = WIDTHS  # 2, 4, 6
 SPREADS = (0.5, 0.83, 1.2)  # log-spreads of the outputs
 # percent of the cache: tokens, reserved, internal, external and others (figure 2)
 PAPER_STATES = {
@@ -56,7 +61,9 @@ PAPER_STATES = {
     "oracle": (38.2, 25.2, 0.0, 36.6),
     "paged": (96.3, 0.0, 3.7, 0.0),
 }
-PAPER_SAMPLING = {SHAREGPT.name: (16.2, 30.5), ALPACA.name: (6.1, 9.8)}  # percent (figure 15)
+# percent of pages saved, for 2 and for 6 (figure 15)
+PAPER_SAMPLING = {SHAREGPT.name: (16.2, 30.5), ALPACA.name: (6.1, 9.8)}
+PAPER_BEAMS = {SHAREGPT.name: (44.3, 66.3), ALPACA.name: (37.6, 55.2)}
 
 
 def seconds(num_new: int, num_read: int) -> float:
@@ -69,15 +76,20 @@ def seconds_of(batch: ScheduledBatch) -> float:
     return seconds(batch.num_tokens, sum([s.num_computed + count for s, count in batch.items]))
 
 
-def a_trace(law: Conversations, args: argparse.Namespace, n: int = 1) -> Workload:
-    """n samples of a request count as n requests: a trace keeps the memory as busy for any n."""
-    rate, count = RATES[law.name] / n, max(1, args.requests // n)
+def a_trace(law: Conversations, args: argparse.Namespace) -> Workload:
+    """More requests than can be served."""
+    return generate(law, args.requests, RATES[law.name], args.seed)
+
+
+def a_light_trace(law: Conversations, args: argparse.Namespace, width: int, n: int = 1) -> Workload:
+    """Requests that become `width` sequences each, so few at a time that nobody is evicted."""
+    rate, count = LIGHT * RATES[law.name] / width, max(1, args.requests // width)
     return generate(law, count, rate, args.seed, SamplingParams(n=n, max_tokens=None))
 
 
-def paged(workload: Workload) -> Iterator[StepRecord]:
+def paged(workload: Workload, steering: Steering | None = None) -> Iterator[StepRecord]:
     scheduler = Scheduler(PagePool(NUM_PAGES, PAGE_SIZE), Fcfs(), max_num_seqs=MAX_SEQS)
-    return replay(workload, scheduler, seconds_of)
+    return replay(workload, scheduler, seconds_of, steering=steering)
 
 
 def four_allocators(workload: Workload) -> dict[str, dict[str, float]]:
@@ -133,31 +145,61 @@ def show_spread(found: list[dict]) -> str:
 
 def measure_sampling(args: argparse.Namespace) -> dict:
     """Figure 15a: the share of pages that n samples of a prompt save by sharing them."""
-    found = {}
-    for law in (ALPACA, SHAREGPT):
-        found[law.name] = {}
-        for n in SAMPLES:
-            records = tqdm(
-                paged(a_trace(law, args, n)), desc=f"{law.name}, n={n}", unit="step", leave=False
-            )
-            saved = saved_by_sharing(pages(records))
-            found[law.name][n] = round(100 * saved, 1)
-    return found
+    return {
+        law.name: {
+            n: percent_saved(f"{law.name}, n={n}", paged(a_light_trace(law, args, n, n)))
+            for n in SAMPLES
+        }
+        for law in (ALPACA, SHAREGPT)
+    }
 
 
-def show_sampling(found: dict) -> str:
+def measure_beams(args: argparse.Namespace) -> dict:
+    """Figure 15b: the share of pages that the beams of a search save by sharing."""
+    return {
+        law.name: {
+            width: percent_saved(f"{law.name}, {width} beams", searched(law, args, width))
+            for width in SAMPLES
+        }
+        for law in (ALPACA, SHAREGPT)
+    }
+
+
+def searched(law: Conversations, args: argparse.Namespace, width: int) -> Iterator[StepRecord]:
+    """Every request as a beam search, with the genealogies of a real model."""
+    trace = a_light_trace(law, args, width)
+    recorded, rng = Genealogies.load(width), Random(f"{args.seed}/beams")
+    num_output = {request.name: request.num_output for request in trace}
+    return paged(trace, BeamSearches(num_output, lambda: recorded.draw(rng)))
+
+
+def percent_saved(title: str, records: Iterator[StepRecord]) -> float:
+    steps = tqdm(records, desc=title, unit="step", leave=False)
+    return round(100 * saved_by_sharing(pages(steps)), 1)
+
+
+def show_saved(found: dict, paper: dict[str, tuple[float, float]]) -> str:
     rows = [
-        [name, "{} - {}".format(*PAPER_SAMPLING[name]), *(f"**{ours[n]:.1f}**" for n in SAMPLES)]
+        [name, "{} - {}".format(*paper[name]), *(f"**{share:.1f}**" for share in ours.values())]
         for name, ours in found.items()
     ]
-    return as_markdown(["pages saved, %", "paper", *(f"n={n}" for n in SAMPLES)], rows)
+    return as_markdown(["pages saved, %", "paper, 2 to 6", *map(str, SAMPLES)], rows)
 
 
 Part = tuple[str, Callable[[argparse.Namespace], object], Callable[..., str]]
 PARTS: dict[str, Part] = {
     "memory": ("KV cache that holds tokens (figure 2)", measure_memory, show_memory),
     "spread": ("Tokens, for outputs of other spreads", measure_spread, show_spread),
-    "sampling": ("Parallel sampling (figure 15a)", measure_sampling, show_sampling),
+    "sampling": (
+        "Parallel sampling (figure 15a)",
+        measure_sampling,
+        lambda found: show_saved(found, PAPER_SAMPLING),
+    ),
+    "beams": (
+        "Beam search (figure 15b)",
+        measure_beams,
+        lambda found: show_saved(found, PAPER_BEAMS),
+    ),
 }
 
 

@@ -6,6 +6,7 @@ workload ──arrivals──► Scheduler ◄──► ServingLoop ◄──►
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
@@ -56,14 +57,24 @@ class ScriptedExecutor:
         return EOS if is_last else EOS + 1 + sequence.serial
 
 
+class Steering(Protocol):
+    """Decides how sequences go on whose latest token is computed (see `Scheduler.extend`)."""
+
+    def steer(self, scheduler: Scheduler, advanced: list[Sequence]) -> None: ...
+
+
 def replay(
     workload: Workload,
     scheduler: Scheduler,
     seconds: Callable[[ScheduledBatch], float],
     context: int = CONTEXT,
+    steering: Steering | None = None,
 ) -> Iterator[StepRecord]:
     """Serves the workload to its end, as a model of `context` tokens would, and yields a record of
-    every step.  Raises `ValueError` for a request that does not fit."""
+    every step.  Raises `ValueError` for a request that does not fit.
+
+    steering: all sequences are left to it, and end when it says so.
+    """
     clock, records = VirtualClock(), deque[StepRecord]()
     executor = ScriptedExecutor(workload, clock, seconds)
     loop = ServingLoop(scheduler, executor, clock, records.append)
@@ -72,7 +83,10 @@ def replay(
         if not scheduler.has_unfinished:  # nothing happens before the next arrival
             clock.now = max(clock.now, to_come[0].arrival)
         while to_come and to_come[0].arrival <= clock.now:
-            scheduler.add(to_come.popleft().as_request(context))
-        loop.step()
+            scheduler.add(to_come.popleft().as_request(context), steering is not None)
+        advanced, _, batch = loop.step()
+        assert batch is not None, "requests are there, and nobody can go on"
+        if steering is not None:
+            steering.steer(scheduler, advanced)
         while records:
             yield records.popleft()

@@ -37,19 +37,23 @@ def test_an_oracle_has_no_internal_fragmentation_and_pages_no_external(shares):
     assert shares["paged"]["reserved"] == shares["paged"]["external"] == 0
 
 
-def test_more_samples_share_more_and_long_prompts_more_than_short_ones():
-    found = paper.measure_sampling(argparse.Namespace(requests=120, seed=0))
+def test_more_samples_share_more_beams_more_than_samples_and_long_texts_more_than_short_ones():
+    args = argparse.Namespace(requests=120, seed=0)
+    samples, beams = paper.measure_sampling(args), paper.measure_beams(args)
 
-    for saved in found.values():
-        assert 0 < saved[2] < saved[4] < saved[6] < 100
-    assert all(found["ShareGPT-like"][n] > found["Alpaca-like"][n] for n in paper.SAMPLES)
+    for found in (samples, beams):
+        assert all(0 < saved[2] < saved[4] < saved[6] for saved in found.values())
+        assert all(found["ShareGPT-like"][n] > found["Alpaca-like"][n] for n in paper.SAMPLES)
+    for name, saved in beams.items():
+        # all but one of n beams at most could live on shared pages alone
+        assert all(samples[name][n] < saved[n] < 100 * (1 - 1 / n) for n in paper.SAMPLES)
 
 
 def test_the_script_prints_tables_and_keeps_the_parts_of_earlier_runs(
     tmp_path, monkeypatch, capsys
 ):
     words = ["paper.py", "--requests", "80", "--out", str(tmp_path), "--parts"]
-    for part in ("memory", "sampling"):
+    for part in ("memory", "sampling", "beams"):
         monkeypatch.setattr(sys, "argv", [*words, part])
         paper.main()
 
@@ -57,6 +61,7 @@ def test_the_script_prints_tables_and_keeps_the_parts_of_earlier_runs(
     written = json.loads((tmp_path / "paper.json").read_text())
     assert "| max | 20.4 / **" in printed
     assert "| ShareGPT-like | 16.2 - 30.5 | **" in printed
+    assert "| Alpaca-like | 37.6 - 55.2 | **" in printed
     assert written["memory"].keys() == paper.PAPER_STATES.keys()
     assert written["sampling"].keys() == paper.PAPER_SAMPLING.keys()
     assert (tmp_path / "paper-memory.png").stat().st_size > 1000
