@@ -14,8 +14,8 @@ from jpaged.simulator.workload import EOS, TimedRequest, generate
 class Kept(Scheduler):
     """Remembers what it was given."""
 
-    def add(self, request):
-        sequences = super().add(request)
+    def add(self, request, is_steered=False):
+        sequences = super().add(request, is_steered)
         self.kept = [*getattr(self, "kept", []), *sequences]
         return sequences
 
