@@ -17,6 +17,15 @@ MAY_IMPORT = {
     "jpaged.beam_search_params": {"jpaged.errors", "jpaged.sampling_params"},
     "jpaged.scheduling": {"jpaged.errors", "jpaged.sampling_params", "jpaged.scheduling"},
     "jpaged.policies": {"jpaged.errors", "jpaged.scheduling", "jpaged.policies"},
+    "jpaged.simulator": {
+        "jpaged.config",
+        "jpaged.errors",
+        "jpaged.policies",
+        "jpaged.sampling_params",
+        "jpaged.scheduling",
+        "jpaged.simulator",
+    },
+    "jpaged.analysis": {"jpaged.analysis", "jpaged.scheduling.events"},
     "pallas_kernels": {"pallas_kernels"},
     "converters": {"converters"},
     "jpaged.layers": {"jpaged.errors", "jpaged.layers", "pallas_kernels"},
@@ -85,10 +94,12 @@ def test_imports_go_downward_only(package):
         "jpaged.policies",
         "jpaged.config",
         "jpaged.beam_search_params",
+        "jpaged.simulator.replay",
     ],
 )
 def test_importing_brings_no_jax_and_no_numpy(module):
-    code = f"import {module}, sys; print([m for m in ('jax', 'numpy', 'flax') if m in sys.modules])"
+    heavy = ("jax", "numpy", "flax", "pandas")
+    code = f"import {module}, sys; print([m for m in {heavy} if m in sys.modules])"
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -26,6 +26,7 @@ class StepRecord:
     pages_held: int
     pages_unshared: int
     pages_idle: int
+    pages_free: int  # neither held nor idle
     slots_held: int
     slots_used: int
 

@@ -131,6 +131,7 @@ class ServingLoop[Handle]:
             "pages_held": pool.num_held,
             "pages_unshared": unshared,
             "pages_idle": pool.num_idle,
+            "pages_free": pool.num_free - pool.num_idle,
             "slots_held": held,
             "slots_used": held - empty,
         }

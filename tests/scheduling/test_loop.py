@@ -177,7 +177,7 @@ def test_waste_is_a_share_and_zero_when_nothing_is_held():
         add(loop.scheduler, name, prompt=7, max_tokens=12)
 
     run(loop)
-    empty = StepRecord(0, 0.0, 0.0, None, *[0] * 10)
+    empty = StepRecord(0, 0.0, 0.0, None, *[0] * 11)
 
     assert sum(record.num_preempted for record in records) > 0
     assert all(0 <= record.waste < 1 for record in records)

@@ -1,0 +1,1 @@
+"""Tables and figures from event logs.  Here pandas and matplotlib are allowed, and nowhere else."""
