@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,11 @@ from jpaged.scheduling.policy import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 JIT_MONITOR_MODES = ("warn", "error", "off")
+PREEMPTION_MODES = (None, "swap", "recompute")
 WARMUPS = ("none", "minimal", "full")
 # options of vLLM that many scripts pass; naming them makes the refusal clearer
 VLLMS = frozenset(
-    """enforce_eager swap_space disable_log_stats load_format tokenizer_mode kv_cache_dtype
+    """enforce_eager disable_log_stats load_format tokenizer_mode kv_cache_dtype
     download_dir cpu_offload_gb distributed_executor_backend hf_overrides compilation_config
     quantization pipeline_parallel_size enable_lora max_loras speculative_config hf_token
     disable_custom_all_reduce limit_mm_per_prompt tokenizer_revision""".split()
@@ -29,7 +31,9 @@ class EngineConfig:
     max_model_len: prompt and output together; None is the model's own, or what the cache holds.
     page_size: tokens a page.  The cache's size is num_pages, or else kv_cache_memory_bytes, or
     else a share of the device's memory.  policy: a name, or an object with `propose` and
-    `victim`.  async_scheduling: schedule a step while the one before it runs.  warmup: which step
+    `victim`.  swap_space: GiB of host memory for the pages of preempted sequences, or so many
+    num_host_pages; preemption_mode: "swap" while there is room, the default, or "recompute".
+    async_scheduling: schedule a step while the one before it runs.  warmup: which step
     shapes to compile before the first request: "full" all, "minimal" those that serve anything
     (the others follow in the background), "none".  jit_monitor: what happens when something is
     compiled after that.
@@ -51,6 +55,9 @@ class EngineConfig:
     max_logprobs: int = 20
     enable_prefix_caching: bool = True
     enable_chunked_prefill: bool = True
+    swap_space: float = 0.0
+    num_host_pages: int | None = None
+    preemption_mode: str | None = None
     policy: str | Policy = "fcfs"
     async_scheduling: bool = True
     seed: int = 0
@@ -83,7 +90,7 @@ class EngineConfig:
     def _range_problems(self):
         for name in ("page_size", "max_num_seqs", "max_num_batched_tokens"):
             yield from _at_least_one(name, getattr(self, name))
-        for name in ("max_model_len", "num_pages", "kv_cache_memory_bytes"):
+        for name in ("max_model_len", "num_pages", "kv_cache_memory_bytes", "num_host_pages"):
             if getattr(self, name) is not None:
                 yield from _at_least_one(name, getattr(self, name))
         share, most = self.gpu_memory_utilization, self.max_logprobs
@@ -91,6 +98,8 @@ class EngineConfig:
             yield f"gpu_memory_utilization must be in (0, 1], not {share!r}"
         if not isinstance(most, int) or not 0 <= most <= 1000:
             yield f"max_logprobs must be from 0 to 1000, not {most!r}"
+        if not isinstance(self.swap_space, int | float) or not 0 <= self.swap_space < math.inf:
+            yield f"swap_space must be GiB of host memory, not {self.swap_space!r}"
         if self.max_model_len == 1:
             yield "max_model_len=1 has no room for a prompt and a token; raise it"
 
@@ -108,11 +117,17 @@ class EngineConfig:
             ("dtype", DTYPES),
             ("jit_monitor", JIT_MONITOR_MODES),
             ("warmup", WARMUPS),
+            ("preemption_mode", PREEMPTION_MODES),
         ):
             if getattr(self, name) not in allowed:
-                yield f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}"
+                names = ", ".join(map(str, allowed))
+                yield f"{name} must be one of {names}, not {getattr(self, name)!r}"
         if self.num_pages is not None and self.kv_cache_memory_bytes is not None:
             yield "num_pages and kv_cache_memory_bytes both size the cache; give one of them"
+        if self.swap_space and self.num_host_pages is not None:
+            yield "swap_space and num_host_pages both size the host's pool; give one of them"
+        if self.preemption_mode == "swap" and not (self.swap_space or self.num_host_pages):
+            yield 'preemption_mode="swap" needs room on the host: set swap_space or num_host_pages'
         if isinstance(self.policy, type):
             yield f"policy is the class {self.policy.__name__}; pass an object, call it first"
         if self.trust_remote_code:

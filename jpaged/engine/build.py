@@ -18,7 +18,7 @@ from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError
 from jpaged.models.loading import AbstractModel, load_params, read_folder
 from jpaged.runner.executor import DeviceExecutor
-from jpaged.runner.memory import bytes_per_page, plan_pages
+from jpaged.runner.memory import bytes_per_page, plan_host_pages, plan_pages
 from jpaged.runner.packing import pack_for_cpu
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
@@ -41,6 +41,7 @@ class Sizes:
     page_size: int
     max_num_batched_tokens: int
     max_num_seqs: int
+    num_host_pages: int = 0
 
     @property
     def pages_per_sequence(self) -> int:
@@ -73,7 +74,10 @@ def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
         )
     # a step never needs more tokens than all seats hold
     budget = min(budget, config.max_num_seqs * longest)
-    return Sizes(longest, num_pages, config.page_size, budget, config.max_num_seqs)
+    page_bytes = bytes_per_page(model.kv_spec, config.page_size, model.dtype)
+    num_host_pages = plan_host_pages(page_bytes, config.num_host_pages, config.swap_space)
+    seats, size = config.max_num_seqs, config.page_size
+    return Sizes(longest, num_pages, size, budget, seats, num_host_pages)
 
 
 def _fit_length(config: EngineConfig, longest: int, capacity: int) -> int:
@@ -116,7 +120,8 @@ def build_executor(
     buckets = BucketLadder.build(
         sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
     )
-    executor = DeviceExecutor(program, params, buckets, config.jit_monitor)
+    swaps = sizes.num_host_pages > 0
+    executor = DeviceExecutor(program, params, buckets, config.jit_monitor, swaps)
     plan = executor.compiled.plan(config.warmup)
     logger.info("%s", buckets.describe(num_now=len(plan)))
     if logger.isEnabledFor(logging.INFO):  # to find out takes arrays, and compiling their zeros
@@ -151,6 +156,8 @@ def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
         max_num_batched_tokens=sizes.max_num_batched_tokens,
         enable_prefix_caching=config.enable_prefix_caching,
         enable_chunked_prefill=config.enable_chunked_prefill,
+        num_host_pages=sizes.num_host_pages,
+        swaps=config.preemption_mode != "recompute",
     )
 
 

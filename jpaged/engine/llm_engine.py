@@ -20,6 +20,7 @@ from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.request_state import RequestState
+from jpaged.engine.stats import EngineStats
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
 from jpaged.runner.memory import MemoryReport
@@ -27,6 +28,7 @@ from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.loop import ServingLoop
+from jpaged.scheduling.report import PageReport, page_report
 from jpaged.scheduling.request import Request
 
 KEPT_RECORDS = 10_000
@@ -305,6 +307,14 @@ class LLMEngine:
     def memory_report(self) -> MemoryReport:
         """What weights, cache and steps take, and what is free.  `print` it for a table."""
         return self.executor.memory_report()
+
+    def page_report(self) -> PageReport:
+        """Who holds which part of the cache now.  `print` it for a table."""
+        return page_report(self.scheduler)
+
+    def stats(self) -> EngineStats:
+        """How much is going on, and what was done so far."""
+        return EngineStats.of(self.scheduler)
 
     def close(self) -> None:
         """Aborts what is in flight and frees the weights, the cache and the compiled steps."""

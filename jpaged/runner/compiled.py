@@ -19,19 +19,22 @@ from jpaged.runner.program import StepProgram
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 
 COPIES = (8, 64, 512, 4096)  # pages copied in one call
+LEAST_MOVED = 8  # pages to or from the host in one call; up from there by doubling
 COMPILERS = 2  # threads; tracing holds the interpreter's lock, compiling does not
 Progress = Callable[[Bucket], object]
 logger = logging.getLogger("jpaged")
 
 
 class CompiledSteps:
-    """`step` for every bucket, `resample` for every number of rows, `copy`, and `score`."""
+    """`step` for every bucket, `resample` for every number of rows, what moves pages, `score`."""
 
-    def __init__(self, program: StepProgram, buckets: BucketLadder):
-        self.program, self.buckets = program, buckets
+    def __init__(self, program: StepProgram, buckets: BucketLadder, swaps: bool = False):
+        self.program, self.buckets, self.swaps = program, buckets, swaps
         self.steps: dict[Bucket, jax.stages.Compiled] = {}
         self.resamples: dict[int, jax.stages.Compiled] = {}
         self.copies: dict[int, jax.stages.Compiled] = {}
+        self.gathers: dict[int, jax.stages.Compiled] = {}
+        self.scatters: dict[int, jax.stages.Compiled] = {}
         self.score: jax.stages.Compiled | None = None
         self.is_complete = False
         self._stop = threading.Event()
@@ -71,6 +74,10 @@ class CompiledSteps:
         # rarely used and quick to replace: the buckets come first
         work = [lambda b=bucket: self.step(b) for bucket in self.buckets.all]
         work += [lambda n=count: self.copier(n) for count in self.num_copies]
+        if self.swaps:
+            counts = {self.num_moved(n + 1) for n in range(self.buckets.all[-1].pages_per_sequence)}
+            work += [lambda n=count: self.gather(n) for count in sorted(counts)]
+            work += [lambda n=count: self.scatter(n) for count in sorted(counts)]
         work += [self.scorer, *(lambda n=rows: self.resample(n) for rows in self.num_rows)]
         try:
             for compile_one in work:
@@ -114,6 +121,22 @@ class CompiledSteps:
             self.copies[num_copies] = self.program.lower_copy(num_copies).compile()
         return self.copies[num_copies]
 
+    def num_moved(self, num_pages: int) -> int:
+        """The compiled number of pages that so many are padded to, on their way to the host."""
+        return max(LEAST_MOVED, 1 << (num_pages - 1).bit_length())
+
+    def gather(self, num_pages: int) -> jax.stages.Compiled:
+        count = self.num_moved(num_pages)
+        if count not in self.gathers:
+            self.gathers[count] = self.program.lower_gather(count).compile()
+        return self.gathers[count]
+
+    def scatter(self, num_pages: int) -> jax.stages.Compiled:
+        count = self.num_moved(num_pages)
+        if count not in self.scatters:
+            self.scatters[count] = self.program.lower_scatter(count).compile()
+        return self.scatters[count]
+
     def scorer(self) -> jax.stages.Compiled:
         if self.score is None:
             self.score = self.program.lower_score().compile()
@@ -136,5 +159,6 @@ class CompiledSteps:
         self.wait()
         self.steps.clear()
         self.resamples.clear()
-        self.copies.clear()
+        for moves in (self.copies, self.gathers, self.scatters):
+            moves.clear()
         self.score = None

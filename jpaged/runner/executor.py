@@ -9,6 +9,7 @@ import numpy as np
 
 from jpaged.runner.compile_monitor import Watch, report_late, watching
 from jpaged.runner.compiled import CompiledSteps, Progress
+from jpaged.runner.host_pages import HostPages
 from jpaged.runner.interrupts import uninterrupted
 from jpaged.runner.letter import seal
 from jpaged.runner.memory import MemoryReport, free_bytes
@@ -36,13 +37,19 @@ class DeviceExecutor:
     """
 
     def __init__(
-        self, program: StepProgram, params: Params, buckets: BucketLadder, jit_monitor: str = "warn"
+        self,
+        program: StepProgram,
+        params: Params,
+        buckets: BucketLadder,
+        jit_monitor: str = "warn",
+        swaps: bool = False,
     ):
         self.program, self.params, self.buckets = program, params, buckets
         self.jit_monitor = jit_monitor
         self.kv_pages = program.kv_pages()
         self.late = Watch()
-        self.compiled = CompiledSteps(program, buckets)
+        self.compiled = CompiledSteps(program, buckets, swaps)
+        self.host = HostPages(self.compiled, program.packer.num_pages)
         self._is_warm = False
         self._tokens = program.no_tokens()  # of the latest step
 
@@ -61,7 +68,7 @@ class DeviceExecutor:
         step = self.compiled.step(bucket)
         inputs, sampling, scores_prompt = self.program.packer.pack(batch, bucket)
         before = self.late.count
-        self._copy_pages(batch.page_copies)
+        self._move_pages(batch)
         logprobs = None
         with watching(self.late), uninterrupted():
             # an exception before the assignment would lose the cache, which was given away
@@ -77,10 +84,17 @@ class DeviceExecutor:
         starts = [sequence.num_computed for sequence, _ in batch.items] if scores_prompt else []
         return Handle(batch, starts, self._tokens, logprobs, answer.hidden)
 
+    def _move_pages(self, batch: ScheduledBatch) -> None:
+        """To the host, within the cache, and from the host, before the step."""
+        for sequence, pages in batch.swap_outs:
+            self.host.save(self.kv_pages, sequence, pages)
+        if batch.page_copies:
+            self._copy_pages(batch.page_copies)
+        for sequence, first, pages in batch.swap_ins:
+            with uninterrupted():
+                self.kv_pages = self.host.restore(self.kv_pages, sequence, first, pages)
+
     def _copy_pages(self, pairs: tuple[tuple[int, int], ...]) -> None:
-        """Before the step, which writes to the copies."""
-        if not pairs:
-            return
         count = next(count for count in self.compiled.num_copies if count >= len(pairs))
         self._expect(f"copying {count} pages", count in self.compiled.copies)
         copy = self.compiled.copier(count)
@@ -148,6 +162,7 @@ class DeviceExecutor:
             temporary=self.compiled.temporary_bytes(),
             num_steps=len(self.compiled.steps),
             num_step_shapes=len(self.buckets.all),
+            host_pages=self.host.num_bytes,
             free=free_bytes(),
         )
 

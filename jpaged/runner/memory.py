@@ -45,6 +45,21 @@ def plan_pages(
     return int(fitting)
 
 
+def plan_host_pages(page_bytes: int, num_pages: int | None, swap_space: float) -> int:
+    """Pages of preempted sequences that the host takes: so many, or `swap_space` GiB of them.
+
+    Raises `ConfigError` if the host has not so much memory free.
+    """
+    count = int(swap_space * 2**30) // page_bytes if num_pages is None else num_pages
+    free = _free_host_bytes()
+    if count * page_bytes > free:
+        raise ConfigError(
+            f"{count} pages of {page_bytes} bytes on the host take {count * page_bytes} bytes, "
+            f"{free} are free; lower swap_space or num_host_pages"
+        )
+    return count
+
+
 def _room(utilization: float, weight_bytes: int) -> int:
     """Bytes the cache may take on the device beside the weights to come."""
     stats = jax.devices()[0].memory_stats()
@@ -70,7 +85,8 @@ class MemoryReport:
     """Where an engine's memory is, in bytes.
 
     temporary: the most that any compiled step sets aside while it runs, its answer included;
-    `num_steps` of all `num_step_shapes` are compiled so far.
+    `num_steps` of all `num_step_shapes` are compiled so far.  host_pages: of the preempted, on
+    the host.
     """
 
     weights: int
@@ -80,6 +96,7 @@ class MemoryReport:
     temporary: int
     num_steps: int
     num_step_shapes: int
+    host_pages: int
     free: int
 
     def __str__(self) -> str:
@@ -91,6 +108,7 @@ class MemoryReport:
                 self.temporary,
                 f"{self.num_steps} of {self.num_step_shapes} step shapes compiled",
             ),
+            ("on the host", self.host_pages, "pages swapped out"),
             ("free", self.free, ""),
         )
         lines = [

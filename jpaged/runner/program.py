@@ -19,7 +19,7 @@ from jpaged.runner.step import resample, score, step
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
 from jpaged.weights.functional import Graph, Params
-from pallas_kernels.page_copy import copy_pages
+from pallas_kernels.page_copy import copy_pages, gather_pages, scatter_pages
 
 SCORED_ROWS = 64  # prompt positions scored in one call
 
@@ -48,6 +48,8 @@ class StepProgram:
         self._previous = jax.ShapeDtypeStruct((packer.max_num_seqs,), jnp.int32)
         self._graph = graph
         self._resample = jax.jit(partial(resample, max_logprobs))
+        self._gather = jax.jit(gather_pages)
+        self._scatter = jax.jit(scatter_pages, donate_argnums=0)
         self._copy = jax.jit(lambda kv, pairs: copy_pages(kv, *pairs), donate_argnums=0)
         self._score = jax.jit(partial(score, graph, max_logprobs))
         # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
@@ -80,6 +82,18 @@ class StepProgram:
         arguments = (self.params, kv_shapes, self._previous, letter)
         # the cache is donated: its pages are written in place, never copied
         return step_of_letter, arguments, {"donate_argnums": 1}
+
+    def lower_gather(self, num_pages: int) -> jax.stages.Lowered:
+        """Pages side by side, to be sent to the host."""
+        pages = jax.ShapeDtypeStruct((num_pages,), jnp.int32)
+        return self._gather.lower(jax.eval_shape(self.kv_pages), pages)
+
+    def lower_scatter(self, num_pages: int) -> jax.stages.Lowered:
+        """Pages that lay side by side, back into the cache; padding goes to P."""
+        pages = jax.ShapeDtypeStruct((num_pages,), jnp.int32)
+        kv_shapes = jax.eval_shape(self.kv_pages)
+        rows = jax.eval_shape(gather_pages, kv_shapes, pages)
+        return self._scatter.lower(kv_shapes, rows, pages)
 
     def lower_copy(self, num_copies: int) -> jax.stages.Lowered:
         """Copies of pages within the cache, (from, to) in rows of i32[2, M]; padding goes to P.

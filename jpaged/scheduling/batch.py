@@ -11,14 +11,21 @@ from jpaged.scheduling.request import Sequence
 class ScheduledBatch:
     """One step's work: run `num_tokens` pending tokens of each sequence.
 
-    Pages for them are already in `sequence.pages`.  page_copies: (from, to), to be made before
-    anything is written, all read before any is written.  has_rereads: whether any sequence begins
-    with a token that lies in its pages already.
+    Pages for them are already in `sequence.pages`.  Before the step, and in this order:
+
+    swap_outs      sequence, pages         goes to the host, in this order of pages
+    page_copies    from, to                all are read before any is written
+    swap_ins       sequence, first, pages  comes back from the host, from its first-th page on;
+                                           what is not named there is forgotten
+
+    has_rereads: whether any sequence begins with a token that lies in its pages already.
     """
 
     items: tuple[tuple[Sequence, int], ...]
     preempted: tuple[Sequence, ...] = ()
+    swap_outs: tuple[tuple[Sequence, tuple[int, ...]], ...] = ()
     page_copies: tuple[tuple[int, int], ...] = ()
+    swap_ins: tuple[tuple[Sequence, int, tuple[int, ...]], ...] = ()
     has_rereads: bool = False
 
     @cached_property

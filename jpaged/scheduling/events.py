@@ -29,6 +29,10 @@ class StepRecord:
     pages_free: int  # neither held nor idle
     slots_held: int
     slots_used: int
+    num_recomputed: int = 0  # tokens that were computed before, until their sequence was preempted
+    pages_copied: int = 0
+    pages_swapped_out: int = 0
+    pages_swapped_in: int = 0
 
     @property
     def waste(self) -> float:

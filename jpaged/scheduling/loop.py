@@ -15,6 +15,7 @@ from typing import Protocol
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.events import StepRecord
+from jpaged.scheduling.report import num_empty_slots
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
 
@@ -40,6 +41,7 @@ class Underway[Handle]:
     bucket: Bucket | None
     start: float
     num_waiting: int
+    num_recomputed: int
     memory: dict[str, int]
 
 
@@ -113,9 +115,13 @@ class ServingLoop[Handle]:
             self.scheduler.cancel(batch)
             self._must_wait = True
             raise
+        before = self.scheduler.counts.num_recomputed
         self.scheduler.advance(batch)
+        num_recomputed = self.scheduler.counts.num_recomputed - before
         num_waiting = len(self.scheduler.queues.waiting)
-        self._underway.append(Underway(batch, handle, bucket, start, num_waiting, self._memory()))
+        self._underway.append(
+            Underway(batch, handle, bucket, start, num_waiting, num_recomputed, self._memory())
+        )
         return True
 
     def _memory(self) -> dict[str, int]:
@@ -125,7 +131,7 @@ class ServingLoop[Handle]:
         if unshared == pool.num_held:
             empty = pool.page_size * unshared - sum([s.num_computed for s in queues.running])
         else:
-            empty = self._empty_slots()
+            empty = num_empty_slots(queues.running, pool.page_size)
         held = pool.num_held * pool.page_size
         return {
             "pages_held": pool.num_held,
@@ -135,16 +141,6 @@ class ServingLoop[Handle]:
             "slots_held": held,
             "slots_used": held - empty,
         }
-
-    def _empty_slots(self) -> int:
-        """Places in held pages that hold no token; in a shared one, of who holds the most."""
-        size, used = self.scheduler.pool.page_size, {}
-        for sequence in self.scheduler.queues.running:
-            full, rest = divmod(sequence.num_computed, size)
-            for page in sequence.pages[full:]:
-                used[page] = max(used.get(page, 0), rest)
-                rest = 0
-        return sum([size - count for count in used.values()])
 
     def _record(self, step: Underway[Handle], advanced: list[Sequence]) -> None:
         start, self._last_end = max(step.start, self._last_end), self.clock()
@@ -159,6 +155,10 @@ class ServingLoop[Handle]:
                 num_waiting=step.num_waiting,
                 num_preempted=len(step.batch.preempted),
                 num_finished=sum(sequence.is_finished for sequence in advanced),
+                num_recomputed=step.num_recomputed,
+                pages_copied=len(step.batch.page_copies),
+                pages_swapped_out=sum(len(pages) for _, pages in step.batch.swap_outs),
+                pages_swapped_in=sum(len(pages) for _, _, pages in step.batch.swap_ins),
                 **step.memory,
             )
         )

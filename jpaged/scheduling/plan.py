@@ -3,7 +3,8 @@
     secure_eldest ─► grant, grant, grant … ─► settle ─► ScheduledBatch
 
 Pages are reserved as wishes are granted.  Where they run out a victim is preempted: it gives up
-its pages, returns to the waiting and is computed anew later (its tokens are kept).
+its pages and returns to the waiting.  Later it is computed anew, from the tokens it has, or its
+pages are brought back from the host.
 
 A page that a granted sequence will fill is *promised*: those after it may share it in the same
 step, because a step writes all its keys and values before it reads any.  So requests that arrive
@@ -18,25 +19,37 @@ from collections.abc import Callable
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.queues import Queues
 from jpaged.scheduling.request import Sequence, Status
+from jpaged.scheduling.sharing import Found
 
 ChooseVictim = Callable[[], Sequence]
+WantsSwap = Callable[[Sequence], bool]
 
 
 class StepPlan:
     """Grants wishes within one step's token budget, seats and pages.
 
     `choose_victim()` names a running sequence; an answer that breaks the rules is replaced by
-    the youngest.
+    the youngest.  `wants_swap(victim)`: whether its pages go to the host, if there is room.
     """
 
-    def __init__(self, queues: Queues, choose_victim: ChooseVictim, budget: int, can_chunk: bool):
+    def __init__(
+        self,
+        queues: Queues,
+        choose_victim: ChooseVictim,
+        wants_swap: WantsSwap,
+        budget: int,
+        can_chunk: bool,
+    ):
         self.queues = queues
         self.choose_victim = choose_victim
+        self.wants_swap = wants_swap
         self.budget = budget
         self.can_chunk = can_chunk
         self.grants: dict[Sequence, int] = {}
         self.promised: dict[Sequence, list[int]] = {}
         self.copies: dict[Sequence, tuple[int, int]] = {}
+        self.swap_outs: dict[Sequence, tuple[int, ...]] = {}
+        self.swap_ins: dict[Sequence, tuple[int, tuple[int, ...]]] = {}
         self.preempted: list[Sequence] = []
         self.admitted: list[Sequence] = []
         # who only waits for an expected token needs nothing
@@ -71,10 +84,14 @@ class StepPlan:
         """The batch.  Somebody is let in if all are idle."""
         if not self.grants and self.queues.waiting:
             self._let_one_in()
+        for sequence in self.swap_ins:
+            self.queues.leave_host(sequence)
         return ScheduledBatch(
             tuple(self.grants.items()),
             tuple(self.preempted),
+            tuple(self.swap_outs.items()),
             tuple(self.copies.values()),
+            tuple((sequence, *pages) for sequence, pages in self.swap_ins.items()),
             self._has_rereads,
         )
 
@@ -91,7 +108,7 @@ class StepPlan:
                 break
             evicted.append(running[-1])
             self._has_refused, self._unpromised = False, None
-            self.queues.preempt(evicted[-1])
+            self._send_away(evicted[-1])
         self.preempted += evicted
 
     def grant(self, sequence: Sequence, most: int) -> None:
@@ -156,7 +173,12 @@ class StepPlan:
         if needed > self._unpromised and queues.running:
             self._has_refused = True
             return False
-        queues.admit(sequence, found)
+        if sequence.num_swapped > found.num_tokens:
+            self._bring_back(sequence, found)
+        else:
+            queues.admit(sequence, found)
+            if sequence.num_swapped:
+                self.swap_ins[sequence] = 0, ()
         if found.num_there < found.num_tokens:
             queues.sharing.num_there[sequence] = found.num_there
         if found.writer is not None:
@@ -165,9 +187,18 @@ class StepPlan:
         self._unpromised -= needed
         return True
 
+    def _bring_back(self, sequence: Sequence, found: Found) -> None:
+        """Admits a sequence with the full pages that were found, and the others from the host."""
+        full = found.num_tokens // self._page_size
+        count = full * self._page_size
+        found = Found(found.pages[:full], count, min(found.num_there, count))
+        self.queues.admit(sequence, found)
+        self.swap_ins[sequence] = full, tuple(self.queues.bring_back(sequence))
+
     def _retreat(self, sequence: Sequence, was_wished: bool) -> None:
         """Takes an admission back.  `was_wished`: only the budget stood against it."""
         self.copies.pop(sequence, None)
+        self.swap_ins.pop(sequence, None)  # the host keeps what it has
         self.queues.retreat(sequence)
         self._has_refused |= was_wished
         self._unpromised = None  # its pages are free again
@@ -228,5 +259,15 @@ class StepPlan:
             victim.is_reread = False
         for page in self.promised.pop(victim, ()):
             self.queues.disown(page)
-        self.queues.preempt(victim)
+        self._send_away(victim)
         self.preempted.append(victim)
+
+    def _send_away(self, victim: Sequence) -> None:
+        """Back to the waiting, with its pages going to the host if that is wanted."""
+        is_there = self.swap_ins.pop(victim, None)  # the host has not let go of them yet
+        if not is_there and self.wants_swap(victim):
+            num_tokens = self.queues.sharing.num_there_of(victim)
+            count = self.queues.pool.pages_for(num_tokens)
+            if count and self.queues.host.take(victim, num_tokens, count):
+                self.swap_outs[victim] = tuple(victim.pages[:count])
+        self.queues.preempt(victim)

@@ -38,7 +38,13 @@ class View:
 
 
 class Policy(Protocol):
-    """Decides who runs and who gives way."""
+    """Decides who runs and who gives way.
+
+    It may say more, if it likes.  `wants_swap(view, victim) -> bool`: whether a victim's pages go
+    to the host, or are computed anew later; the engine's `preemption_mode` decides otherwise.
+    `evict_rank(page: CachedPage) -> float`: of the cached pages nobody holds, the one of lowest
+    rank gives way first; the least recently used one otherwise.
+    """
 
     def propose(self, view: View) -> Iterable[Wish]:
         """Yields (sequence, most tokens) in order of preference.  Later wishes may be dropped."""

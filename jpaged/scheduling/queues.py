@@ -10,6 +10,7 @@ waiting ─────────► running ───────────
 from bisect import insort
 from collections.abc import Iterator
 
+from jpaged.scheduling.host import HostRoom
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.prefix import PrefixCache, chain_key, extend_keys
 from jpaged.scheduling.request import Sequence, Status
@@ -23,9 +24,12 @@ class Queues:
     order of admission, so its first is the eldest.
     """
 
-    def __init__(self, pool: PagePool, max_num_seqs: int, cache: PrefixCache | None):
+    def __init__(
+        self, pool: PagePool, max_num_seqs: int, cache: PrefixCache | None, num_host_pages: int = 0
+    ):
         self.pool = pool
         self.cache = cache
+        self.host = HostRoom(num_host_pages)
         self.sharing = Sharing(pool, cache)
         self.max_num_seqs = max_num_seqs
         self.waiting: list[Sequence] = []
@@ -106,6 +110,7 @@ class Queues:
     def preempt(self, sequence: Sequence) -> None:
         """Sends a running sequence back to the waiting, without its pages."""
         sequence.num_preemptions += 1
+        sequence.num_reached = max(sequence.num_reached, sequence.num_computed)
         self._remember_tail(sequence)
         self.retreat(sequence)
 
@@ -113,6 +118,7 @@ class Queues:
         if sequence.status is Status.WAITING:
             self.waiting.remove(sequence)
             self.waiting_set.remove(sequence)
+            self.leave_host(sequence)
         else:
             self._remember_tail(sequence)
             self._let_go(sequence)
@@ -127,6 +133,24 @@ class Queues:
         sequence.pages = []
         sequence.num_computed = 0
         sequence.is_reread = sequence.shares_tail = False
+
+    def leave_host(self, sequence: Sequence) -> None:
+        """Gives up what the host keeps of it."""
+        if sequence.num_swapped:
+            self.host.give_back(sequence, self.pool.pages_for(sequence.num_swapped))
+
+    def bring_back(self, sequence: Sequence) -> list[int]:
+        """Takes new pages for what is on the host and was not found elsewhere."""
+        first, count = len(sequence.pages), self.pool.pages_for(sequence.num_swapped)
+        pages = self.pool.allocate(count - first)
+        self.sharing.num_there[sequence] = min(
+            first * self.pool.page_size, self.sharing.num_there.get(sequence, sequence.num_swapped)
+        )
+        self.sharing.in_the_making.update(pages)
+        sequence.pages = [*sequence.pages, *pages]
+        sequence.is_reread = sequence.num_swapped == len(sequence.tokens)
+        sequence.num_computed = sequence.num_swapped - sequence.is_reread
+        return pages
 
     def _remember_tail(self, sequence: Sequence) -> None:
         """Enters the half full page of who leaves into the prefix cache."""

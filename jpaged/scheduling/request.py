@@ -80,6 +80,7 @@ class Sequence:
     is_paused: bool = False  # steered, and all is computed that there is to choose from
     num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
     num_preemptions: int = 0
+    num_swapped: int = 0  # tokens whose keys and values are on the host
     status: Status = Status.WAITING
     finish_reason: str | None = None  # "stop", "length", "abort"
     stop_reason: int | str | None = None

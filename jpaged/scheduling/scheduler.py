@@ -11,10 +11,11 @@ are respected and that every request ends, whatever the policy says.
 
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from jpaged.errors import PolicyWarning, RequestRejected
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.counts import Counts
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.plan import StepPlan
 from jpaged.scheduling.policy import Fcfs, Policy, View, Wish
@@ -28,7 +29,9 @@ class Scheduler:
     """Iteration-level scheduling with mixed chunked prefill and decode (Orca, OSDI 2022;
     Sarathi-Serve, OSDI 2024), over pages (PagedAttention, SOSP 2023).
 
-    Preemption is by recomputation.  Times are seconds on any clock; the scheduler has none.
+    Preemption is by recomputation, or by swapping to the host: as the policy wants it or, where
+    that is silent, if `swaps`; as long as there are host pages.  Times are seconds on any clock;
+    the scheduler has none.
 
     A batch may be scheduled before the one before it has answered: `advance` says that a batch is
     on its way, and its sequences go on with *expected* tokens.  Whoever turns out to have ended
@@ -44,6 +47,8 @@ class Scheduler:
         max_num_batched_tokens: int = 2048,
         enable_prefix_caching: bool = True,
         enable_chunked_prefill: bool = True,
+        num_host_pages: int = 0,
+        swaps: bool = True,
     ):
         self.pool = pool
         self.policy = policy
@@ -51,7 +56,10 @@ class Scheduler:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.enable_chunked_prefill = enable_chunked_prefill
         self.cache = PrefixCache(pool) if enable_prefix_caching else None
-        self.queues = Queues(pool, max_num_seqs, self.cache)
+        self.queues = Queues(pool, max_num_seqs, self.cache, num_host_pages)
+        self.swaps = swaps
+        self.counts = Counts()
+        pool.choose_idle = self._choose_idle
         self._num_arrived = 0
         self._promised: list[int] = []  # pages that the latest batch fills
         # batches on their way, each with those who get a token from it
@@ -136,6 +144,7 @@ class Scheduler:
         plan = StepPlan(
             self.queues,
             lambda: self._victim(now),
+            lambda victim: self._wants_swap(now, victim),
             self.max_num_batched_tokens,
             self.enable_chunked_prefill,
         )
@@ -164,6 +173,7 @@ class Scheduler:
         From now on whatever is scheduled may build on it, its unknown tokens included.
         """
         receivers: list[Sequence | None] = []
+        self.counts.add(batch)
         for sequence, count in batch.items:
             sequence.num_computed += count
             if sequence.is_reread:
@@ -180,6 +190,8 @@ class Scheduler:
         promised = set(self._promised)
         for page in promised:
             self.queues.disown(page)
+        for sequence, _ in batch.swap_outs:
+            self.queues.leave_host(sequence)
         lost = {sequence for sequence, _ in batch.items}
         for sequence in self.running:
             if sequence in lost or promised.intersection(sequence.pages):
@@ -251,7 +263,7 @@ class Scheduler:
         )
 
     # A policy is somebody else's code: whatever it raises must cost no request, hence the
-    # two broad excepts below, and nowhere else.
+    # broad excepts below, and nowhere else.
 
     def _wishes(self, view: View) -> Iterator[Wish]:
         """The policy's well-formed wishes, as many as there can be sensible ones."""
@@ -275,6 +287,28 @@ class Scheduler:
         except Exception as error:
             self._replace(self.policy, error)
             return self.policy.victim(self.view(now))
+
+    def _wants_swap(self, now: float, victim: Sequence) -> bool:
+        """Asks the policy, if there is room on the host at all and it has an opinion."""
+        if not self.queues.host.num_pages:
+            return False
+        asked = getattr(self.policy, "wants_swap", None)
+        try:
+            return self.swaps if asked is None else bool(asked(self.view(now), victim))
+        except Exception as error:
+            self._replace(self.policy, error)
+            return self.swaps
+
+    def _choose_idle(self, pages: Collection[int]) -> int:
+        """The idle page of lowest rank, if the policy ranks them; else the first."""
+        rank = getattr(self.policy, "evict_rank", None)
+        try:
+            if rank is not None and self.cache is not None:
+                known = self.cache.known
+                return min(pages, key=lambda page: rank(known[page]))
+        except Exception as error:
+            self._replace(self.policy, error)
+        return next(iter(pages))
 
     def _replace(self, policy: Policy, error: Exception) -> None:
         name = type(policy).__name__

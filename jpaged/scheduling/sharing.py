@@ -51,6 +51,13 @@ class Sharing:
         cached = self._in_cache(sequence)
         return cached if cached.num_tokens > found.num_tokens else found
 
+    def num_there_of(self, sequence: Sequence) -> int:
+        """How many of its tokens are in its pages before the step in the making."""
+        pages, size = enumerate(sequence.pages), self.pool.page_size
+        new = next((i * size for i, page in pages if page in self.in_the_making), None)
+        there = self.num_there.get(sequence, sequence.num_computed)
+        return there if new is None else min(there, new)
+
     def is_looked_up(self, sequence: Sequence) -> bool:
         """A request for log-probabilities of its prompt needs all of it computed."""
         return self.cache is not None and sequence.request.params.prompt_logprobs is None

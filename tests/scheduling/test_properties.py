@@ -154,6 +154,7 @@ class Play:
             max_num_batched_tokens=rng.choice((2, 9, 33, 64)) + (0 if is_chunked else longest),
             enable_prefix_caching=rng.random() < 0.7,
             enable_chunked_prefill=is_chunked,
+            num_host_pages=rng.choice((0, 3, 20, 200)),
         )
 
     def run(self) -> Counter:
@@ -194,8 +195,12 @@ class Play:
         check_batch(self.scheduler, batch, running_before, next(iter(running_before), None))
         check_writes(self.scheduler, batch)
         self.check_state(has_run=False)
-        self.seen += Counter(steps=1, preempted=len(batch.preempted))
+        self.note(batch)
         return self.device.run(batch)
+
+    def note(self, batch: ScheduledBatch) -> None:
+        back = sum(bool(pages) for _, _, pages in batch.swap_ins)
+        self.seen += Counter(steps=1, preempted=len(batch.preempted), swapped_in=back)
 
     def maybe_abort(self) -> None:
         if self.rng.random() < 0.01:
@@ -260,7 +265,7 @@ class PlayAhead(Play):
             raise Slip("before the device got it")
         check_batch(self.scheduler, batch, self.before, self.eldest)
         check_writes(self.scheduler, batch)
-        self.seen += Counter(steps=1, preempted=len(batch.preempted))
+        self.note(batch)
         return self.device.run(batch)
 
     def collect(self, handle: StepOutput) -> StepOutput:
@@ -284,10 +289,10 @@ def test_requests_are_served_rightly_whatever_the_policy(make_policy, play):
         seen += play(seed, make_policy).run()
 
     print(f"{seed} scenarios: {dict(seen)}")
-    tried = {"dropped", "cached", "aborted", "preempted"}
+    tried = {"dropped", "cached", "aborted", "preempted", "swapped_in"}
     # alone with the device, as under a policy that lets nobody in, nobody is preempted
     assert tried - {what for what in tried if seen[what]} == (
-        {"preempted"} if make_policy is Silent else set()
+        {"preempted", "swapped_in"} if make_policy is Silent else set()
     )
 
 

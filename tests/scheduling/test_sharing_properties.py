@@ -56,6 +56,7 @@ class Search:
             max_num_seqs=rng.choice((2, 5, 20)),
             max_num_batched_tokens=rng.choice((20, 40, 100)),
             enable_prefix_caching=rng.random() < 0.6,
+            num_host_pages=rng.choice((0, 10, 100)),
         )
         self.device = ToyDevice(size)
         self.loop = ServingLoop(self.scheduler, self, lambda: 0.0, ahead=ahead)
@@ -72,6 +73,7 @@ class Search:
         check_writes(self.scheduler, batch)
         writes_shared = sum(source != target for source, target in batch.page_copies)
         self.seen += Counter(preempted=len(batch.preempted), copied=writes_shared)
+        self.seen["swapped in"] += sum(bool(pages) for _, _, pages in batch.swap_ins)
         return self.device.run(batch)
 
     def collect(self, handle: StepOutput) -> StepOutput:
@@ -175,3 +177,4 @@ def test_every_branch_is_told_what_it_would_be_told_alone(ahead):
 
     print(f"{seed} searches: {dict(seen)}")
     assert min(seen[what] for what in ("forked", "copied", "dropped", "preempted")) > 300
+    assert seen["swapped in"] > 100

@@ -39,26 +39,40 @@ class ToyDevice:
         self.page_size = page_size
         self.slots: dict[int, tuple[int, int, int]] = {}
         self.answers: dict[Sequence, int] = {}  # the latest, which the host may not know yet
+        self.host: dict[Sequence, list] = {}  # the slots of each page
 
     def slot(self, sequence: Sequence, position: int) -> int:
         page, offset = divmod(position, self.page_size)
         return sequence.pages[page] * self.page_size + offset
 
     def run(self, batch: ScheduledBatch) -> StepOutput:
+        for sequence, pages in batch.swap_outs:
+            self.host[sequence] = [self._read(page) for page in pages]
         self._copy_pages(batch.page_copies)
+        for sequence, first, pages in batch.swap_ins:
+            kept = self.host.pop(sequence)[first:]
+            assert not pages or len(pages) == len(kept)
+            for page, held in zip(pages, kept, strict=False):
+                self._write(page, held)
         states = [self._run_one(sequence, count) for sequence, count in batch.items]
         tokens = [state % VOCAB for state in states]
         self.answers |= {s: token for (s, _), token in zip(batch.items, tokens, strict=True)}
         return StepOutput(tuple(tokens), {}, {})
 
     def _copy_pages(self, copies: tuple[tuple[int, int], ...]) -> None:
-        size = self.page_size
-        read = [
-            (target * size + i, self.slots.get(source * size + i))
-            for source, target in copies
-            for i in range(size)
-        ]
-        self.slots |= {slot: held for slot, held in read if held is not None}
+        read = [(target, self._read(source)) for source, target in copies]
+        for target, held in read:
+            self._write(target, held)
+
+    def _read(self, page: int) -> list[tuple[int, int, int] | None]:
+        first = page * self.page_size
+        return [self.slots.get(slot) for slot in range(first, first + self.page_size)]
+
+    def _write(self, page: int, held: list[tuple[int, int, int] | None]) -> None:
+        """An empty slot is not written: nobody may read it."""
+        for slot, entry in enumerate(held, start=page * self.page_size):
+            if entry is not None:
+                self.slots[slot] = entry
 
     def _run_one(self, sequence: Sequence, count: int) -> int:
         first = sequence.num_computed
@@ -93,6 +107,11 @@ def check_pages(scheduler: Scheduler) -> None:
     assert pool.num_idle == len(remembered - set(held))
     assert (pool.num_held, pool.num_free) == (len(held), pool.num_pages - len(held))
     pool.check()
+    host = scheduler.queues.host
+    swapped = [sequence for sequence in scheduler.waiting if sequence.num_swapped]
+    assert host.num_used == sum(pool.pages_for(each.num_swapped) for each in swapped)
+    assert 0 <= host.num_used <= host.num_pages
+    assert not any(sequence.num_swapped for sequence in running)
 
 
 def check_queues(scheduler: Scheduler) -> None:
@@ -146,6 +165,7 @@ def check_writes(scheduler: Scheduler, batch: ScheduledBatch) -> None:
             written[page] = min(size, end - place * size)
         read.update(sequence.pages[: -(-first // size)])
     targets = [target for _, target in batch.page_copies]
+    targets += [page for _, _, pages in batch.swap_ins for page in pages]
     assert len(set(targets)) == len(targets), "two copies into one page"
     grants = dict(batch.items)
     for sequence in scheduler.running:
