@@ -25,3 +25,9 @@ from jpaged.scheduling.request import Sequence as Sequence
 
 __version__: str
 __all__: list[str]
+from jpaged.engine.snapshot import Snapshot as Snapshot
+from jpaged.engine.stats import EngineStats as EngineStats
+from jpaged.errors import SnapshotMismatch as SnapshotMismatch
+from jpaged.scheduling.events import StepRecord as StepRecord
+from jpaged.scheduling.prefix import CachedPage as CachedPage
+from jpaged.scheduling.report import PageReport as PageReport

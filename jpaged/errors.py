@@ -17,5 +17,9 @@ class CompiledAfterWarmup(RuntimeError):
     """A step was compiled while serving although `jit_monitor="error"` forbids it."""
 
 
+class SnapshotMismatch(ValueError):
+    """A snapshot that this engine cannot take or go on from: another model, sizes or version."""
+
+
 class PolicyWarning(UserWarning):
     """A scheduling policy raised; the engine replaced it with first come, first served."""

@@ -27,7 +27,7 @@ from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.weights.folder import find_folder
 from jpaged.weights.functional import Params, num_bytes
-from pallas_kernels.paged_attention import explain
+from pallas_kernels.paged_attention import explain, page_order
 
 logger = logging.getLogger("jpaged")
 
@@ -121,7 +121,8 @@ def build_executor(
         sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
     )
     swaps = sizes.num_host_pages > 0
-    executor = DeviceExecutor(program, params, buckets, config.jit_monitor, swaps)
+    order = page_order(*attention_shape(model, sizes))
+    executor = DeviceExecutor(program, params, buckets, config.jit_monitor, swaps, order)
     plan = executor.compiled.plan(config.warmup)
     logger.info("%s", buckets.describe(num_now=len(plan)))
     if logger.isEnabledFor(logging.INFO):  # to find out takes arrays, and compiling their zeros
@@ -133,9 +134,13 @@ def build_executor(
 
 def attention_kernels(model: AbstractModel, sizes: Sizes) -> list[str]:
     """Who attends in the model's steps on this device, and why not others; a line for each job."""
+    return explain(*attention_shape(model, sizes))
+
+
+def attention_shape(model: AbstractModel, sizes: Sizes) -> tuple[int, int, int, int, str]:
+    """What choosing a kernel takes: heads, kv heads, head dim, page size, dtype."""
     kv = model.kv_spec[0]
-    heads, dtype = model.config.heads, str(model.dtype)
-    return explain(heads, kv.kv_heads, kv.head_dim, sizes.page_size, dtype)
+    return model.config.heads, kv.kv_heads, kv.head_dim, sizes.page_size, str(model.dtype)
 
 
 def _load(config: EngineConfig, folder: Path, model: AbstractModel) -> Params:

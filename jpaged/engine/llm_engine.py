@@ -1,9 +1,12 @@
 """The engine that one can single-step: requests go in, `step()` moves all of them on."""
 
+import copy
 import dataclasses
+import functools
 import time
 from collections import deque
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from jpaged.beam_search_params import BeamSearchParams
@@ -20,16 +23,19 @@ from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.request_state import RequestState
+from jpaged.engine.resuming import HostState, put, take
+from jpaged.engine.snapshot import SIZES, Mark, Snapshot, mark_of_checkpoint
 from jpaged.engine.stats import EngineStats
 from jpaged.engine.tokenizer import Tokenizer
-from jpaged.errors import RequestRejected
+from jpaged.errors import RequestRejected, SnapshotMismatch
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.loop import ServingLoop
+from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.report import PageReport, page_report
-from jpaged.scheduling.request import Request
+from jpaged.scheduling.request import Request, Sequence
 
 KEPT_RECORDS = 10_000
 CheckedSearch = tuple[Request, tuple[str | None, BeamSearchParams]]  # and the prompt's text
@@ -55,14 +61,7 @@ class LLMEngine:
         self.scheduler = build_scheduler(self.config, self.sizes)
         self.tokenizer = build_tokenizer(self.config, folder)
         self.executor = build_executor(self.config, folder, self.model, self.sizes)
-        self.records: deque[StepRecord] = deque(maxlen=KEPT_RECORDS)
-        self.loop = ServingLoop(
-            self.scheduler,
-            self.executor,
-            time.monotonic,
-            self.records.append,
-            ahead=int(self.config.async_scheduling),
-        )
+        self._start()
         self._states: dict[str, RequestState | BeamSearchState] = {}
         self._outputs: list[RequestOutput] = []  # of a step that Ctrl-C followed
         self._num_requests = 0
@@ -111,7 +110,7 @@ class LLMEngine:
             request_id,
             prompt,
             params,
-            arrival=time.monotonic() if arrival_time is None else arrival_time,
+            arrival=self.clock() if arrival_time is None else arrival_time,
             priority=priority,
             serial=self._num_requests,
         )
@@ -264,12 +263,17 @@ class LLMEngine:
         Ctrl-C waits for the end of the step, and loses nothing: the next call returns the outputs.
         """
         with deferred_interrupts():
-            self._outputs += self._step()
+            self._outputs += self._absorb(*self.loop.step())
         outputs, self._outputs = self._outputs, []
         return outputs
 
-    def _step(self) -> list[RequestOutput]:
-        advanced, output, batch = self.loop.step()
+    def _absorb(
+        self,
+        advanced: list[Sequence],
+        output: StepOutput | None,
+        batch: ScheduledBatch | None,
+    ) -> list[RequestOutput]:
+        """Enters what a step said.  Returns the outputs that are due."""
         if batch is None or output is None:
             return []
         self._take_prompt_logprobs(batch, output)
@@ -315,6 +319,94 @@ class LLMEngine:
     def stats(self) -> EngineStats:
         """How much is going on, and what was done so far."""
         return EngineStats.of(self.scheduler)
+
+    def snapshot(self) -> Snapshot:
+        """All that is in flight, as a value: to `save`, to `branch` from, or to `restore` later.
+
+        A step under way ends first; its outputs come with the next `step()`, here and wherever
+        somebody goes on from the snapshot.
+        """
+        with deferred_interrupts():
+            while self.loop.is_underway:
+                self._outputs += self._absorb(*self.loop.collect())
+        return take(self._host_state(), self.executor, self._mark, self.config, self.clock())
+
+    def restore(self, snapshot: Snapshot, policy: Policy | None = None) -> None:
+        """Goes on where the snapshot was taken; under another policy, if one is given.
+
+        Raises `SnapshotMismatch` if it is of another model, of other sizes, or if requests are in
+        flight here.
+        """
+        self._mark.check(snapshot.mark)
+        if self.has_unfinished_requests():
+            raise SnapshotMismatch(
+                f"{len(self._states)} requests are in flight here; abort them, or use branch()"
+            )
+        host = put(snapshot, self.executor, self.tokenizer, policy)
+        self.scheduler, self._states, self._outputs = host.scheduler, host.states, host.outputs
+        self._num_requests = host.num_requests
+        self._start(since=snapshot.taken_at, num_steps=host.num_steps)
+
+    def branch(self, snapshot: Snapshot | None = None, policy: Policy | None = None) -> "LLMEngine":
+        """Another engine that goes on from a snapshot (now, if None), under another policy if one
+        is given.  It shares weights and compiled steps, and must be closed first.
+
+            for policy in (Fcfs(), ShortestFirst()):
+                with engine.branch(policy=policy) as twin: ...
+        """
+        snapshot = snapshot or self.snapshot()
+        self._mark.check(snapshot.mark)
+        twin = copy.copy(self)
+        twin.executor, twin._states, twin._outputs = self.executor.twin(), {}, []
+        twin.restore(snapshot, policy)
+        return twin
+
+    @classmethod
+    def resume(
+        cls, snapshot: Snapshot | str | Path, policy: Policy | None = None, **options: Any
+    ) -> "LLMEngine":
+        """Builds an engine like the one of a snapshot (or a folder with one), and goes on there.
+
+        options: what is to be different, such as `model`, if the checkpoint lies elsewhere now.
+        """
+        if not isinstance(snapshot, Snapshot):
+            snapshot = Snapshot.load(snapshot)
+        sizes = snapshot.mark.sizes | {"kv_cache_memory_bytes": None}
+        config = {**snapshot.config, **sizes, "dtype": snapshot.mark.dtype, **options}
+        config = {name: value for name, value in config.items() if value is not None}
+        engine = cls(config.pop("model"), **config)
+        engine.restore(snapshot, policy)
+        return engine
+
+    @functools.cached_property
+    def _mark(self) -> Mark:
+        sizes = {name: getattr(self.sizes, name) for name in SIZES}
+        return Mark(mark_of_checkpoint(self.folder), str(self.model.dtype), **sizes)
+
+    def _host_state(self) -> HostState:
+        return HostState(
+            self.scheduler, self._states, self._outputs, self._num_requests, self.loop.num_steps
+        )
+
+    def _start(self, since: float | None = None, num_steps: int = 0) -> None:
+        """Begins to serve what is scheduled, on a clock that goes on from `since`."""
+        behind = 0.0 if since is None else time.monotonic() - since
+        self.clock = lambda: time.monotonic() - behind
+        self.records: deque[StepRecord] = deque(maxlen=KEPT_RECORDS)
+        self.loop = ServingLoop(
+            self.scheduler,
+            self.executor,
+            self.clock,
+            self.records.append,
+            ahead=int(self.config.async_scheduling),
+        )
+        self.loop.num_steps = num_steps
+
+    def __enter__(self) -> "LLMEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Aborts what is in flight and frees the weights, the cache and the compiled steps."""

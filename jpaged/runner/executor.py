@@ -1,12 +1,16 @@
 """Runs batches on a device: one compiled step a bucket, and the cache they write into."""
 
+import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jpaged.layers.paged import KVPages
+from jpaged.models.base import KVCache
 from jpaged.runner.compile_monitor import Watch, report_late, watching
 from jpaged.runner.compiled import CompiledSteps, Progress
 from jpaged.runner.host_pages import HostPages
@@ -18,6 +22,12 @@ from jpaged.sampling.sampler import Logprobs
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput, TokenLogprobs
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.weights.functional import Params, num_bytes
+from pallas_kernels.paged_attention.tiles import (
+    keys_from_tiles,
+    keys_in_tiles,
+    values_from_tiles,
+    values_in_tiles,
+)
 
 
 class Handle(NamedTuple):
@@ -43,9 +53,11 @@ class DeviceExecutor:
         buckets: BucketLadder,
         jit_monitor: str = "warn",
         swaps: bool = False,
+        page_order: str = "plain",
     ):
         self.program, self.params, self.buckets = program, params, buckets
-        self.jit_monitor = jit_monitor
+        self.jit_monitor, self.page_order = jit_monitor, page_order
+        self.is_twin = False
         self.kv_pages = program.kv_pages()
         self.late = Watch()
         self.compiled = CompiledSteps(program, buckets, swaps)
@@ -151,6 +163,48 @@ class DeviceExecutor:
             found = jax.tree.map(np.asarray, score(self.params, rows, tokens))
             yield from (_entry(found, row, token, most) for row, token in enumerate(piece))
 
+    def twin(self) -> "DeviceExecutor":
+        """Another executor with an empty cache, on the same weights and compiled steps.
+
+        It must be closed before this one.
+        """
+        twin = copy.copy(self)
+        twin.program = self.program.twin()
+        twin.kv_pages, twin._tokens = twin.program.kv_pages(), twin.program.no_tokens()
+        twin.late, twin.is_twin = Watch(), True
+        twin.host = HostPages(self.compiled, twin.program.packer.num_pages)
+        return twin
+
+    def clear(self) -> None:
+        """Forgets who sat where and what the host kept: other sequences will come."""
+        self.program = self.program.twin()
+        self.host = HostPages(self.compiled, self.program.packer.num_pages)
+
+    def read_pages(self, pages: Sequence[int]) -> KVCache:
+        """Copies of pages, on the host, in plain order, side by side and padded."""
+        rows = self.compiled.gather(len(pages))(self.kv_pages, self.host.padded(pages))
+        return self.in_plain_order(rows)
+
+    def write_pages(self, pages: Sequence[int], rows: KVCache) -> None:
+        """Puts what `read_pages` gave into these pages."""
+        scatter = self.compiled.scatter(len(pages))
+        self.kv_pages = scatter(self.kv_pages, self.in_own_order(rows), self.host.padded(pages))
+
+    def in_plain_order(self, rows: KVCache) -> KVCache:
+        """From the order in which the kernels keep pages here."""
+        if self.page_order == "tiles":
+            rows = tuple(
+                KVPages(keys_from_tiles(each.k), values_from_tiles(each.v)) for each in rows
+            )
+        return jax.tree.map(np.asarray, rows)
+
+    def in_own_order(self, rows: KVCache) -> KVCache:
+        """To the order in which the kernels keep pages here."""
+        rows = jax.tree.map(jnp.asarray, rows)
+        if self.page_order == "tiles":
+            return tuple(KVPages(keys_in_tiles(each.k), values_in_tiles(each.v)) for each in rows)
+        return rows
+
     def memory_report(self) -> MemoryReport:
         packer = self.program.packer
         kv_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self.kv_pages))
@@ -169,8 +223,11 @@ class DeviceExecutor:
     def close(self) -> None:
         """Frees the parameters, the cache and the compiled steps.  The executor is of no more
         use."""
-        self.compiled.close()
-        for leaf in jax.tree.leaves((self.params, self.kv_pages, self._tokens)):
+        owned = (self.kv_pages, self._tokens)
+        if not self.is_twin:  # the weights and the steps are the other's
+            self.compiled.close()
+            owned = (self.params, *owned)
+        for leaf in jax.tree.leaves(owned):
             leaf.delete()
         self.params, self.kv_pages = {}, ()
 

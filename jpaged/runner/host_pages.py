@@ -26,7 +26,7 @@ class HostPages:
 
     def save(self, kv_pages: KVCache, sequence: Sequence, pages: Pages[int]) -> None:
         """Keeps the contents of a sequence's pages, its first ones."""
-        rows = self.compiled.gather(len(pages))(kv_pages, self._padded(pages))
+        rows = self.compiled.gather(len(pages))(kv_pages, self.padded(pages))
         self._kept[sequence] = jax.device_put(rows, jax.memory.Space.Host)
 
     def restore(
@@ -39,12 +39,21 @@ class HostPages:
         skipped = [self.num_pages] * first  # beyond the cache: written nowhere
         rows = jax.device_put(kept, jax.memory.Space.Device)
         scatter = self.compiled.scatter(first + len(pages))
-        return scatter(kv_pages, rows, self._padded([*skipped, *pages]))
+        return scatter(kv_pages, rows, self.padded([*skipped, *pages]))
 
-    def _padded(self, pages: Pages[int]) -> np.ndarray:
+    def padded(self, pages: Pages[int]) -> np.ndarray:
+        """Numbers of pages, with padding that lies beyond the cache."""
         padded = np.full(self.compiled.num_moved(len(pages)), self.num_pages, np.int32)
         padded[: len(pages)] = pages
         return padded
+
+    def parcel(self, sequence: Sequence) -> KVCache:
+        """What is kept of a sequence."""
+        return self._kept[sequence]
+
+    def put(self, sequence: Sequence, parcel: KVCache) -> None:
+        """Keeps what another engine had kept."""
+        self._kept[sequence] = jax.device_put(parcel, jax.memory.Space.Host)
 
     @property
     def num_bytes(self) -> int:

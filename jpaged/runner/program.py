@@ -4,6 +4,7 @@ Everything here works on shapes: a step can be lowered, compiled and measured fo
 weights were never loaded.
 """
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -54,6 +55,12 @@ class StepProgram:
         self._score = jax.jit(partial(score, graph, max_logprobs))
         # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
         self._precision = "highest" if kv_dtype == jnp.float32 else "default"
+
+    def twin(self) -> "StepProgram":
+        """The same program for other sequences: only who sits where is forgotten."""
+        twin = copy.copy(self)
+        twin.packer = self.packer.empty()
+        return twin
 
     def no_tokens(self) -> jax.Array:
         """The answer of a step that never was."""

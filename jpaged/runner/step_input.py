@@ -49,6 +49,11 @@ class StepPacker:
         self.seats = Seats(2 * max_num_seqs, -(-max_model_len // page_size))
         self.sampling = SamplingRows(self.seats.num_seats, vocab, max_model_len)
         self._row_of: dict[Sequence, int] = {}  # in the step before
+        self._sizes = (num_pages, page_size, vocab, max_model_len, max_num_seqs)
+
+    def empty(self) -> "StepPacker":
+        """One like this in which nobody sits."""
+        return StepPacker(*self._sizes)
 
     def pack(self, batch: ScheduledBatch, bucket: Bucket) -> Packed:
         """The next step's input.  Tokens not known yet are taken from the step before."""

@@ -77,6 +77,15 @@ class ServingLoop[Handle]:
         self.drop_ended()
         while len(self._underway) <= self.ahead and self._can_go_on() and self._launch():
             pass
+        return self.collect()
+
+    @property
+    def is_underway(self) -> bool:
+        """Whether a step was submitted that nobody has collected."""
+        return bool(self._underway)
+
+    def collect(self) -> tuple[list[Sequence], StepOutput | None, ScheduledBatch | None]:
+        """The same for the oldest step under way, without launching another; empty if none is."""
         if not self._underway:
             return [], None, None
         step = self._underway[0]

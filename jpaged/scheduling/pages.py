@@ -11,23 +11,32 @@ A page is *free*, *idle* or *held*; never two of them.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+
+class Keeper(Protocol):
+    """Whoever knows what idle pages hold."""
+
+    def choose_idle(self, pages: Collection[int]) -> int:
+        """The one that goes first; they come least recently used first."""
+        ...
+
+    def forget(self, page: int) -> None:
+        """This page will be given to somebody else."""
+        ...
 
 
 class PagePool:
     """Counts the holders of every page.  Pages are numbers; the keys and values lie elsewhere.
 
-    `choose_idle(pages)` names the idle page that goes first, the least recently used ones being
-    first among `pages`; None takes the first.  `on_evict(page)` hears of it.
+    `keeper`, if there is one, names the idle page that goes first, and hears of it.
     """
 
-    def __init__(
-        self, num_pages: int, page_size: int, on_evict: Callable[[int], None] = lambda _: None
-    ):
+    def __init__(self, num_pages: int, page_size: int, keeper: "Keeper | None" = None):
         self.num_pages = num_pages
         self.page_size = page_size
-        self.on_evict = on_evict
-        self.choose_idle: Callable[[Collection[int]], int] | None = None
+        self.keeper = keeper
         self.holders = [0] * num_pages
         self.remembered = [False] * num_pages
         self._free = deque(range(num_pages))
@@ -58,13 +67,17 @@ class PagePool:
         if self._free:
             page = self._free.popleft()
         else:
-            page = next(iter(self._idle))
-            if self.choose_idle is not None:
-                page = self.choose_idle(self._idle.keys())
-            del self._idle[page]
-            self.remembered[page] = False
-            self.on_evict(page)
+            page = self._evict()
         self.holders[page] = 1
+        return page
+
+    def _evict(self) -> int:
+        idle = self._idle
+        page = next(iter(idle)) if self.keeper is None else self.keeper.choose_idle(idle.keys())
+        del idle[page]
+        self.remembered[page] = False
+        if self.keeper is not None:
+            self.keeper.forget(page)
         return page
 
     def share(self, page: int) -> None:

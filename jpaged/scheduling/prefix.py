@@ -14,10 +14,11 @@ goes on from there gets a copy (see `StepPlan`).
 """
 
 from array import array
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
+from typing import Protocol
 
 from jpaged.scheduling.pages import PagePool
 
@@ -65,6 +66,10 @@ class CachedPage:
     num_hits: int = 0
 
 
+class Chooser(Protocol):
+    def choose_idle(self, pages: Collection[int]) -> int: ...
+
+
 class PrefixCache:
     """Finds the pages that already hold a prefix.
 
@@ -79,7 +84,8 @@ class PrefixCache:
         self._below: dict[bytes, dict[int, CachedPage]] = {}  # the pages right behind a prefix
         self.num_queried = 0  # tokens looked up
         self.num_hits = 0  # tokens found
-        pool.on_evict = self.forget
+        self.chooser: Chooser | None = None
+        pool.keeper = self
 
     @property
     def hit_rate(self) -> float:
@@ -124,6 +130,10 @@ class PrefixCache:
         self._below.setdefault(parent, {})[page] = known
         self.pool.remember(page)
         return True
+
+    def choose_idle(self, pages: Collection[int]) -> int:
+        """The page that is evicted first: the chooser's choice, or the least recently used one."""
+        return next(iter(pages)) if self.chooser is None else self.chooser.choose_idle(pages)
 
     def forget(self, page: int) -> None:
         known = self.known.pop(page)

@@ -59,7 +59,8 @@ class Scheduler:
         self.queues = Queues(pool, max_num_seqs, self.cache, num_host_pages)
         self.swaps = swaps
         self.counts = Counts()
-        pool.choose_idle = self._choose_idle
+        if self.cache is not None:
+            self.cache.chooser = self
         self._num_arrived = 0
         self._promised: list[int] = []  # pages that the latest batch fills
         # batches on their way, each with those who get a token from it
@@ -246,6 +247,11 @@ class Scheduler:
             self.finish(sequence, "abort")
         return ended
 
+    def kept_pages(self) -> list[int]:
+        """The pages whose contents matter: held ones, and those the prefix cache knows."""
+        holders, known = self.pool.holders, self.cache.known if self.cache else {}
+        return [page for page, count in enumerate(holders) if count or page in known]
+
     def reset_prefix_cache(self) -> None:
         """Forgets all cached prefixes.  Pages that sequences hold stay theirs."""
         if self.cache is not None:
@@ -299,7 +305,7 @@ class Scheduler:
             self._replace(self.policy, error)
             return self.swaps
 
-    def _choose_idle(self, pages: Collection[int]) -> int:
+    def choose_idle(self, pages: Collection[int]) -> int:
         """The idle page of lowest rank, if the policy ranks them; else the first."""
         rank = getattr(self.policy, "evict_rank", None)
         try:

@@ -117,6 +117,14 @@ def explain(heads: int, kv_heads: int, head_dim: int, page_size: int, dtype: str
     return ["native" if reason is None else f"reference ({reason})"]
 
 
+def page_order(heads: int, kv_heads: int, head_dim: int, page_size: int, dtype: str) -> str:
+    """In which order the steps of such a model keep a page here: "tiles" (`tiles.py`) or "plain"."""
+    q = jnp.zeros((1, heads, head_dim), dtype)
+    k_pages = jnp.zeros((1, kv_heads, page_size, head_dim), dtype)
+    is_native = jax.default_backend() == "cpu" and _why_not_native(q, k_pages) is None
+    return "tiles" if is_native else "plain"
+
+
 def _why_not_native(q: Array, k_pages: Array) -> str | None:
     """Why the C++ kernel cannot serve on a CPU, or None if it can."""
     if not native.is_available():

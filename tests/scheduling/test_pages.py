@@ -8,6 +8,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from jpaged.scheduling.pages import PagePool
 
 
+class LeastRecent:
+    """Evicts who was used least recently, and notes it."""
+
+    def __init__(self, evicted: list[int]):
+        self.evicted = evicted
+
+    def choose_idle(self, pages):
+        return next(iter(pages))
+
+    def forget(self, page: int) -> None:
+        self.evicted.append(page)
+
+
 def idle_pages(pool: PagePool, count: int) -> list[int]:
     """Takes pages, marks them as worth keeping and lets go of them, the first one first."""
     pages = pool.allocate(count)
@@ -81,7 +94,7 @@ def test_an_idle_page_can_be_shared_again():
 
 def test_free_pages_are_used_before_idle_ones():
     evicted = []
-    pool = PagePool(num_pages=4, page_size=4, on_evict=evicted.append)
+    pool = PagePool(num_pages=4, page_size=4, keeper=LeastRecent(evicted))
     kept = idle_pages(pool, 2)
 
     pages = pool.allocate(2)
@@ -92,7 +105,7 @@ def test_free_pages_are_used_before_idle_ones():
 
 def test_the_least_recently_used_idle_page_is_evicted_first():
     evicted = []
-    pool = PagePool(num_pages=3, page_size=4, on_evict=evicted.append)
+    pool = PagePool(num_pages=3, page_size=4, keeper=LeastRecent(evicted))
     first, second, third = idle_pages(pool, 3)
     pool.share(first)  # used again, and so the most recent
     pool.release([first])
@@ -104,7 +117,7 @@ def test_the_least_recently_used_idle_page_is_evicted_first():
 
 def test_a_prefix_released_from_its_end_is_evicted_from_its_end():
     evicted = []
-    pool = PagePool(num_pages=3, page_size=4, on_evict=evicted.append)
+    pool = PagePool(num_pages=3, page_size=4, keeper=LeastRecent(evicted))
     prefix = pool.allocate(3)
     for page in prefix:
         pool.remember(page)
@@ -156,7 +169,7 @@ class PoolAgainstModel(RuleBasedStateMachine):
         self.holders = dict.fromkeys(range(6), 0)
         self.keep: set[int] = set()  # remembered, held or not
         self.evicted: list[int] = []
-        self.pool = PagePool(num_pages=6, page_size=4, on_evict=self.evicted.append)
+        self.pool = PagePool(num_pages=6, page_size=4, keeper=LeastRecent(self.evicted))
 
     @property
     def held(self) -> list[int]:
