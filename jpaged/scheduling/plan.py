@@ -114,14 +114,15 @@ class StepPlan:
     def grant(self, sequence: Sequence, most: int) -> None:
         """Runs up to `most` pending tokens of the sequence, if budget, seats and pages allow."""
         kept = self._kept if sequence is self.eldest else 0
-        if most < 1 or (sequence in self.grants and not kept):
+        pending = sequence.num_pending
+        if most < 1 or pending < 1 or (sequence in self.grants and not kept):
             return
         is_new = sequence.status is not Status.RUNNING
         if is_new and (sequence not in self.queues or not self._admit(sequence)):
             return
-        pending = sequence.num_pending
         if pending > 1 and not is_new and not kept:
             self.queues.take_cached(sequence)  # what others have computed meanwhile
+        if pending > 1:
             pending = sequence.num_pending
         room = self.budget + kept
         count = pending if pending < most else most  # `min` would be a quarter of this function

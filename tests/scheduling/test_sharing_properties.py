@@ -23,7 +23,7 @@ from toy_device import (
     written_alone,
 )
 
-from jpaged.policies import Fcfs, PrefillFirst, Sarathi
+from jpaged.policies import Fcfs, PrefillFirst, Sarathi, ShortestFirst
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.loop import ServingLoop
@@ -52,7 +52,7 @@ class Search:
         longest = 30 + self.most_tokens
         self.scheduler = Scheduler(
             PagePool(-(-longest // size) + rng.choice((0, 2, 7, 40)), size),
-            rng.choice((Fcfs(), PrefillFirst(), Sarathi(chunk=8))),
+            rng.choice((Fcfs(), PrefillFirst(), Sarathi(chunk=8), ShortestFirst(aging=0.0))),
             max_num_seqs=rng.choice((2, 5, 20)),
             max_num_batched_tokens=rng.choice((20, 40, 100)),
             enable_prefix_caching=rng.random() < 0.6,
