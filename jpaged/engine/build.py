@@ -16,6 +16,7 @@ from jpaged.config import EngineConfig
 from jpaged.engine.progress import progress
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError
+from jpaged.layers.paged import KVSpec
 from jpaged.models.loading import AbstractModel, load_params, read_folder
 from jpaged.runner.executor import DeviceExecutor
 from jpaged.runner.memory import bytes_per_page, plan_host_pages, plan_pages
@@ -42,6 +43,7 @@ class Sizes:
     max_num_batched_tokens: int
     max_num_seqs: int
     num_host_pages: int = 0
+    window: int | None = None  # how far back any layer looks; None if one looks at everything
 
     @property
     def pages_per_sequence(self) -> int:
@@ -77,7 +79,14 @@ def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
     page_bytes = bytes_per_page(model.kv_spec, config.page_size, model.dtype)
     num_host_pages = plan_host_pages(page_bytes, config.num_host_pages, config.swap_space)
     seats, size = config.max_num_seqs, config.page_size
-    return Sizes(longest, num_pages, size, budget, seats, num_host_pages)
+    window = common_window(model.kv_spec)
+    return Sizes(longest, num_pages, size, budget, seats, num_host_pages, window)
+
+
+def common_window(kv_spec: tuple[KVSpec, ...]) -> int | None:
+    """The widest window, if every layer has one: what lies behind it no layer reads."""
+    windows = [spec.window for spec in kv_spec]
+    return None if None in windows else max(window for window in windows if window is not None)
 
 
 def _fit_length(config: EngineConfig, longest: int, capacity: int) -> int:
@@ -162,6 +171,7 @@ def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
         enable_prefix_caching=config.enable_prefix_caching,
         enable_chunked_prefill=config.enable_chunked_prefill,
         num_host_pages=sizes.num_host_pages,
+        window=sizes.window,
         swaps=config.preemption_mode != "recompute",
     )
 

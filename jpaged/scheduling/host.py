@@ -16,16 +16,16 @@ class HostRoom:
         self.num_refused = 0
 
     def take(self, sequence: Sequence, num_tokens: int, num_pages: int) -> bool:
-        """Makes room for a sequence's first `num_tokens` tokens; False if there is none."""
+        """Makes room for the pages of a sequence's first tokens; False if there is none."""
         assert not sequence.num_swapped, f"{sequence} has pages there already"
         if num_pages > self.num_pages - self.num_used:
             self.num_refused += 1
             return False
         self.num_used += num_pages
-        sequence.num_swapped = num_tokens
+        sequence.num_swapped, sequence.num_swapped_passed = num_tokens, sequence.num_passed
         return True
 
     def give_back(self, sequence: Sequence, num_pages: int) -> None:
         """The sequence's pages are not needed there any more."""
         self.num_used -= num_pages
-        sequence.num_swapped = 0
+        sequence.num_swapped = sequence.num_swapped_passed = 0

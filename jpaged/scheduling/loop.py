@@ -137,6 +137,7 @@ class ServingLoop[Handle]:
         """Pages and slots at the height of the step, before finished sequences let go."""
         pool, queues = self.scheduler.pool, self.scheduler.queues
         unshared = sum([len(s.pages) for s in queues.running])
+        passed = sum([s.num_passed for s in queues.running]) if queues.window else 0
         if unshared == pool.num_held:
             empty = pool.page_size * unshared - sum([s.num_computed for s in queues.running])
         else:
@@ -144,7 +145,7 @@ class ServingLoop[Handle]:
         held = pool.num_held * pool.page_size
         return {
             "pages_held": pool.num_held,
-            "pages_unshared": unshared,
+            "pages_unshared": unshared - passed,
             "pages_idle": pool.num_idle,
             "pages_free": pool.num_free - pool.num_idle,
             "slots_held": held,

@@ -169,17 +169,19 @@ class StepPlan:
             promised = sum(queues.pages_to_come(running) for running in queues.running)
             self._unpromised = queues.pool.num_free - promised
         found = queues.sharing.find(sequence, self.grants)
+        if sequence.num_swapped > found.num_tokens:
+            found = self._beside_host(sequence, found)
         needed = queues.admission_cost(sequence, found)
         # a lone sequence may always start: the pool holds any single one (checked in `add`)
         if needed > self._unpromised and queues.running:
             self._has_refused = True
             return False
+        queues.admit(sequence, found)
         if sequence.num_swapped > found.num_tokens:
-            self._bring_back(sequence, found)
-        else:
-            queues.admit(sequence, found)
-            if sequence.num_swapped:
-                self.swap_ins[sequence] = 0, ()
+            first = len(sequence.pages)
+            self.swap_ins[sequence] = first, tuple(queues.bring_back(sequence))
+        elif sequence.num_swapped:
+            self.swap_ins[sequence] = 0, ()
         if found.num_there < found.num_tokens:
             queues.sharing.num_there[sequence] = found.num_there
         if found.writer is not None:
@@ -188,13 +190,13 @@ class StepPlan:
         self._unpromised -= needed
         return True
 
-    def _bring_back(self, sequence: Sequence, found: Found) -> None:
-        """Admits a sequence with the full pages that were found, and the others from the host."""
+    def _beside_host(self, sequence: Sequence, found: Found) -> Found:
+        """The full pages that need not come from the host."""
+        if sequence.num_swapped_passed:  # then the host has all that is still read
+            return Found([], 0, 0)
         full = found.num_tokens // self._page_size
         count = full * self._page_size
-        found = Found(found.pages[:full], count, min(found.num_there, count))
-        self.queues.admit(sequence, found)
-        self.swap_ins[sequence] = full, tuple(self.queues.bring_back(sequence))
+        return Found(found.pages[:full], count, min(found.num_there, count), found.writer)
 
     def _retreat(self, sequence: Sequence, was_wished: bool) -> None:
         """Takes an admission back.  `was_wished`: only the budget stood against it."""
@@ -268,7 +270,7 @@ class StepPlan:
         is_there = self.swap_ins.pop(victim, None)  # the host has not let go of them yet
         if not is_there and self.wants_swap(victim):
             num_tokens = self.queues.sharing.num_there_of(victim)
-            count = self.queues.pool.pages_for(num_tokens)
-            if count and self.queues.host.take(victim, num_tokens, count):
-                self.swap_outs[victim] = tuple(victim.pages[:count])
+            pages = victim.pages[victim.num_passed : self.queues.pool.pages_for(num_tokens)]
+            if pages and self.queues.host.take(victim, num_tokens, len(pages)):
+                self.swap_outs[victim] = tuple(pages)
         self.queues.preempt(victim)

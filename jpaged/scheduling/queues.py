@@ -25,12 +25,18 @@ class Queues:
     """
 
     def __init__(
-        self, pool: PagePool, max_num_seqs: int, cache: PrefixCache | None, num_host_pages: int = 0
+        self,
+        pool: PagePool,
+        max_num_seqs: int,
+        cache: PrefixCache | None,
+        num_host_pages: int = 0,
+        window: int | None = None,
     ):
         self.pool = pool
         self.cache = cache
+        self.window = window
         self.host = HostRoom(num_host_pages)
-        self.sharing = Sharing(pool, cache)
+        self.sharing = Sharing(pool, cache, window)
         self.max_num_seqs = max_num_seqs
         self.waiting: list[Sequence] = []
         self.waiting_set: set[Sequence] = set()
@@ -60,25 +66,28 @@ class Queues:
         self.waiting_set.remove(sequence)
         sequence.status = Status.RUNNING
         self.running.append(sequence)
-        self._share(sequence, found.pages, found.num_tokens)
+        self._share(sequence, found.pages, found.num_tokens, found.num_passed)
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
         """Lets the child run beside its parent, on the same pages."""
         child.status = Status.RUNNING
         self.running.append(child)
         written = min(parent.num_written, len(child.tokens))
-        self._share(child, parent.pages[: self.pool.pages_for(written)], written)
+        pages = parent.pages[: self.pool.pages_for(written)]
+        self._share(child, pages, written, parent.num_passed)
 
-    def _share(self, sequence: Sequence, pages: list[int], num_tokens: int) -> None:
+    def _share(
+        self, sequence: Sequence, pages: list[int], num_tokens: int, num_passed: int
+    ) -> None:
         """Begins with pages that hold the first `num_tokens` tokens.
 
         If that is all of them the last is computed again, for what follows from it.
         """
-        for page in pages:
+        for page in pages[num_passed:]:
             self.pool.share(page)
         if self.cache is not None:
             self.cache.count_hits(pages)
-        sequence.pages = list(pages)
+        sequence.pages, sequence.num_passed = list(pages), num_passed
         sequence.is_reread = 0 < num_tokens == len(sequence.tokens)
         sequence.num_computed = num_tokens - sequence.is_reread
         sequence.num_remembered = num_tokens // self.pool.page_size
@@ -101,6 +110,19 @@ class Queues:
             sequence.is_reread = written == ends
             sequence.num_computed = written - sequence.is_reread
             sequence.num_remembered = len(sequence.pages)
+
+    def release_passed(self) -> None:
+        """Lets go of pages that no token to come will look at: they have left the window.
+
+        Whoever forks here computes the last token once more, and so looks one token further back.
+        """
+        if self.window is None:
+            return
+        for sequence in self.running:
+            passed = (sequence.num_computed - self.window - 1) // self.pool.page_size
+            if passed > sequence.num_passed:
+                self.pool.release(reversed(sequence.pages[sequence.num_passed : passed]))
+                sequence.num_passed = passed
 
     def retreat(self, sequence: Sequence) -> None:
         """Takes an admission back, as if it had never been."""
@@ -129,18 +151,22 @@ class Queues:
 
     def _let_go(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self.pool.release(reversed(sequence.pages))
-        sequence.pages = []
+        self.pool.release(reversed(sequence.held_pages))
+        sequence.pages, sequence.num_passed = [], 0
         sequence.num_computed = 0
         sequence.is_reread = sequence.shares_tail = False
 
     def leave_host(self, sequence: Sequence) -> None:
         """Gives up what the host keeps of it."""
         if sequence.num_swapped:
-            self.host.give_back(sequence, self.pool.pages_for(sequence.num_swapped))
+            count = self.pool.pages_for(sequence.num_swapped)
+            self.host.give_back(sequence, count - sequence.num_swapped_passed)
 
     def bring_back(self, sequence: Sequence) -> list[int]:
         """Takes new pages for what is on the host and was not found elsewhere."""
+        if sequence.num_swapped_passed:  # places that nobody looks at; any page may stand there
+            sequence.pages = [0] * sequence.num_swapped_passed
+            sequence.num_passed = sequence.num_swapped_passed
         first, count = len(sequence.pages), self.pool.pages_for(sequence.num_swapped)
         pages = self.pool.allocate(count - first)
         self.sharing.num_there[sequence] = min(
@@ -170,9 +196,11 @@ class Queues:
 
         A page that is found half full will be copied.
         """
-        full = found.pages[: found.num_tokens // self.pool.page_size]
+        full = found.pages[found.num_passed : found.num_tokens // self.pool.page_size]
         in_use = sum(1 for page in full if self.pool.holders[page])
-        return self.pool.pages_for(len(sequence.tokens)) - in_use
+        comes_back = sequence.num_swapped > found.num_tokens
+        passed = sequence.num_swapped_passed if comes_back else found.num_passed
+        return self.pool.pages_for(len(sequence.tokens)) - passed - in_use
 
     def pages_to_come(self, sequence: Sequence) -> int:
         """Pages a running sequence still needs for the tokens it has."""
@@ -200,7 +228,7 @@ class Queues:
         pages, keys, tokens = sequence.pages, sequence.page_keys, sequence.tokens
         extend_keys(keys, tokens, size, full * size, sequence.cache_root)
         new = []
-        for place in range(sequence.num_remembered, full):
+        for place in range(max(sequence.num_remembered, sequence.num_passed), full):
             parent = keys[place - 1] if place else sequence.cache_root
             inside = tokens[place * size : (place + 1) * size]
             if self.cache.remember(pages[place], parent, keys[place], inside, depth=place):

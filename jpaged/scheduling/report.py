@@ -74,7 +74,7 @@ class PageReport:
 def page_report(scheduler: Scheduler) -> PageReport:
     """Between steps; what a step on its way will have written counts as there."""
     pool, running, host = scheduler.pool, scheduler.running, scheduler.queues.host
-    unshared = sum(len(sequence.pages) for sequence in running)
+    unshared = sum(len(sequence.held_pages) for sequence in running)
     return PageReport(
         num_pages=pool.num_pages,
         page_size=pool.page_size,
@@ -99,7 +99,7 @@ def num_empty_slots(running: tuple[Sequence, ...] | list[Sequence], page_size: i
             used[page] = max(used[page], rest)
             rest = 0
     # in the page of one who has only begun it another may have finished
-    filled = {p for s in running for p in s.pages[: s.num_written // page_size]}
+    filled = {p for s in running for p in s.pages[s.num_passed : s.num_written // page_size]}
     return sum(page_size - count for page, count in used.items() if page not in filled)
 
 
@@ -107,7 +107,7 @@ def _holding(sequence: Sequence, holders: list[int]) -> Holding:
     return Holding(
         request_id=sequence.request.id,
         index=sequence.index,
-        num_pages=len(sequence.pages),
-        num_shared=sum(holders[page] > 1 for page in sequence.pages),
+        num_pages=len(sequence.held_pages),
+        num_shared=sum(holders[page] > 1 for page in sequence.held_pages),
         num_tokens=sequence.num_written,
     )

@@ -59,8 +59,9 @@ class Sequence:
     """One stream of tokens and the pages that hold its keys and values.
 
     Owned by the scheduler.  Invariant: `num_computed <= len(pages) * page_size`, and every page
-    up to there holds written keys and values once the steps submitted so far have run.  `pages`
-    only grows; where it would change otherwise, it becomes another list.
+    up to there holds written keys and values once the steps submitted so far have run; but for
+    the first `num_passed`, which left the model's window and belong to others now.  `pages` only
+    grows; where it would change otherwise, it becomes another list.
     """
 
     request: Request
@@ -68,6 +69,7 @@ class Sequence:
     serial: int = 0  # order of arrival over the scheduler's life
     tokens: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
+    num_passed: int = 0  # leading entries of `pages` that it holds no more
     page_keys: list[bytes] = field(default_factory=list)  # chain keys of the full pages
     num_computed: int = 0
     num_expected: int = 0  # tokens that submitted steps will answer with
@@ -81,6 +83,7 @@ class Sequence:
     num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
     num_preemptions: int = 0
     num_swapped: int = 0  # tokens whose keys and values are on the host
+    num_swapped_passed: int = 0  # pages of them that had left the window, and are not there
     status: Status = Status.WAITING
     finish_reason: str | None = None  # "stop", "length", "abort"
     stop_reason: int | str | None = None
@@ -129,6 +132,11 @@ class Sequence:
     def num_written(self) -> int:
         """Tokens whose keys and values are in the pages."""
         return self.num_computed + self.is_reread
+
+    @property
+    def held_pages(self) -> list[int]:
+        """The pages it holds, in order of its tokens."""
+        return self.pages[self.num_passed :]
 
     @property
     def num_generated(self) -> int:

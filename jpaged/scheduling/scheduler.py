@@ -31,7 +31,8 @@ class Scheduler:
 
     Preemption is by recomputation, or by swapping to the host: as the policy wants it or, where
     that is silent, if `swaps`; as long as there are host pages.  Times are seconds on any clock;
-    the scheduler has none.
+    the scheduler has none.  With a `window`, a token looks at so many, itself included, and pages
+    that no token will look at are let go.
 
     A batch may be scheduled before the one before it has answered: `advance` says that a batch is
     on its way, and its sequences go on with *expected* tokens.  Whoever turns out to have ended
@@ -49,6 +50,7 @@ class Scheduler:
         enable_chunked_prefill: bool = True,
         num_host_pages: int = 0,
         swaps: bool = True,
+        window: int | None = None,
     ):
         self.pool = pool
         self.policy = policy
@@ -56,7 +58,7 @@ class Scheduler:
         self.max_num_batched_tokens = max_num_batched_tokens
         self.enable_chunked_prefill = enable_chunked_prefill
         self.cache = PrefixCache(pool) if enable_prefix_caching else None
-        self.queues = Queues(pool, max_num_seqs, self.cache, num_host_pages)
+        self.queues = Queues(pool, max_num_seqs, self.cache, num_host_pages, window)
         self.swaps = swaps
         self.counts = Counts()
         if self.cache is not None:
@@ -142,6 +144,7 @@ class Scheduler:
         """The next step's batch, with pages reserved; None when nothing is left to do."""
         if not self.has_unfinished:
             return None
+        self.queues.release_passed()
         plan = StepPlan(
             self.queues,
             lambda: self._victim(now),
@@ -195,7 +198,7 @@ class Scheduler:
             self.queues.leave_host(sequence)
         lost = {sequence for sequence, _ in batch.items}
         for sequence in self.running:
-            if sequence in lost or promised.intersection(sequence.pages):
+            if sequence in lost or promised.intersection(sequence.held_pages):
                 self.queues.retreat(sequence)
 
     def update(self, batch: ScheduledBatch, output: StepOutput, now: float) -> list[Sequence]:

@@ -21,20 +21,23 @@ class Found(NamedTuple):
     """Pages that hold a sequence's first `num_tokens` tokens, after the step in the making.
 
     num_there: how many of them are there before it.  writer: the relative who writes the others.
+    num_passed: leading pages that nobody looks at, and nobody need hold.
     """
 
     pages: list[int]
     num_tokens: int
     num_there: int
     writer: Sequence | None = None
+    num_passed: int = 0
 
 
 class Sharing:
     """Looks for tokens that are computed already.  Takes no hold on what it finds."""
 
-    def __init__(self, pool: PagePool, cache: PrefixCache | None):
+    def __init__(self, pool: PagePool, cache: PrefixCache | None, window: int | None = None):
         self.pool = pool
         self.cache = cache
+        self.window = window
         self.begin_step()
 
     def begin_step(self) -> None:
@@ -53,7 +56,7 @@ class Sharing:
 
     def num_there_of(self, sequence: Sequence) -> int:
         """How many of its tokens are in its pages before the step in the making."""
-        pages, size = enumerate(sequence.pages), self.pool.page_size
+        pages, size = enumerate(sequence.held_pages, sequence.num_passed), self.pool.page_size
         new = next((i * size for i, page in pages if page in self.in_the_making), None)
         there = self.num_there.get(sequence, sequence.num_computed)
         return there if new is None else min(there, new)
@@ -94,8 +97,12 @@ class Sharing:
         if rest and common < known:  # it would write on in a copy of the last page
             is_new = relative.pages[full] in self.in_the_making
             common = full * size if is_new else max(there, full * size)
+        passed = relative.num_passed
+        if passed and self.window and common - 1 - self.window < passed * size:
+            return Found([], 0, 0)  # the relative has moved on, and let go of what it would need
         pages = relative.pages[: self.pool.pages_for(common)]
-        return Found(pages, common, min(there, common), relative if common > there else None)
+        writer = relative if common > there else None
+        return Found(pages, common, min(there, common), writer, passed)
 
     def _in_cache(self, sequence: Sequence) -> Found:
         assert self.cache is not None

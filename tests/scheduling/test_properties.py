@@ -154,6 +154,7 @@ class Play:
             max_num_batched_tokens=rng.choice((2, 9, 33, 64)) + (0 if is_chunked else longest),
             enable_prefix_caching=rng.random() < 0.7,
             enable_chunked_prefill=is_chunked,
+            window=rng.choice((None, None, 1, 7, 20)),
             num_host_pages=rng.choice((0, 3, 20, 200)),
         )
 

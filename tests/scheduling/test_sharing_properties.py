@@ -56,6 +56,7 @@ class Search:
             max_num_seqs=rng.choice((2, 5, 20)),
             max_num_batched_tokens=rng.choice((20, 40, 100)),
             enable_prefix_caching=rng.random() < 0.6,
+            window=rng.choice((None, None, 1, 7, 20)),
             num_host_pages=rng.choice((0, 10, 100)),
         )
         self.device = ToyDevice(size)

@@ -89,10 +89,12 @@ class ToyDevice:
 
     def check_reads(self, sequence: Sequence) -> None:
         """All that is taken for computed reads back as this sequence's tokens, in order."""
-        state = ROOT
+        state, size = ROOT, self.page_size
         for position, token in enumerate(sequence.tokens[: sequence.num_computed]):
             # what is computed of tokens nobody knows yet shows when they are known
             state = digest(state, token)
+            if position < sequence.num_passed * size:  # out of sight, and somebody else's now
+                continue
             read = self.slots.get(self.slot(sequence, position))
             assert read == (token, position, state), f"{sequence} reads {read} at {position}"
 
@@ -100,16 +102,21 @@ class ToyDevice:
 def check_pages(scheduler: Scheduler) -> None:
     """Every page is free, idle or held, and its holders are the sequences that list it."""
     pool, running = scheduler.pool, scheduler.running
-    held = Counter(page for sequence in running for page in sequence.pages)
+    held = Counter(page for sequence in running for page in sequence.held_pages)
     assert pool.holders == [held[page] for page in range(pool.num_pages)]
-    assert all(len(set(sequence.pages)) == len(sequence.pages) for sequence in running)
+    assert all(len(set(s.held_pages)) == len(s.held_pages) for s in running)
     remembered = set(scheduler.cache.known) if scheduler.cache else set()
     assert pool.num_idle == len(remembered - set(held))
     assert (pool.num_held, pool.num_free) == (len(held), pool.num_pages - len(held))
     pool.check()
-    host = scheduler.queues.host
+    host, window = scheduler.queues.host, scheduler.queues.window
+    for sequence in running:  # nothing that the next token looks at is given away
+        seen_from = max(0, sequence.num_computed - (window or 10**9) + 1)
+        assert sequence.num_passed * pool.page_size <= seen_from
     swapped = [sequence for sequence in scheduler.waiting if sequence.num_swapped]
-    assert host.num_used == sum(pool.pages_for(each.num_swapped) for each in swapped)
+    assert host.num_used == sum(
+        pool.pages_for(each.num_swapped) - each.num_swapped_passed for each in swapped
+    )
     assert 0 <= host.num_used <= host.num_pages
     assert not any(sequence.num_swapped for sequence in running)
 
@@ -155,7 +162,7 @@ def check_writes(scheduler: Scheduler, batch: ScheduledBatch) -> None:
     read: set[int] = set()
     for sequence, count in batch.items:
         first, end = sequence.num_written, sequence.num_computed + count
-        for place in range(-(-first // size)):
+        for place in range(sequence.num_passed, -(-first // size)):
             page, needed = sequence.pages[place], min(size, first - place * size)
             assert written.get(page, size) >= needed, f"{sequence} reads a page that is not full"
         for place in range(first // size, (end - 1) // size + 1 if end > first else 0):
@@ -163,7 +170,7 @@ def check_writes(scheduler: Scheduler, batch: ScheduledBatch) -> None:
             assert page not in written, f"page {page} is written twice"
             assert page not in read, f"page {page} is written under its readers"
             written[page] = min(size, end - place * size)
-        read.update(sequence.pages[: -(-first // size)])
+        read.update(sequence.pages[sequence.num_passed : -(-first // size)])
     targets = [target for _, target in batch.page_copies]
     targets += [page for _, _, pages in batch.swap_ins for page in pages]
     assert len(set(targets)) == len(targets), "two copies into one page"
