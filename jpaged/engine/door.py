@@ -110,18 +110,18 @@ class Door(NamedTuple):
     def check_steered(self, params: SamplingParams) -> None:
         """Raises `RequestRejected` for what makes no sense of a request that others steer."""
         check_type("sampling_params", params, SamplingParams)
-        problems = []
+        problems, kind = [], params.output_kind
         if not params.logprobs:
+            most = self.max_logprobs
             problems.append(
-                f"it offers `logprobs` candidates: set that from 1 to {self.max_logprobs} "
-                f"(max_logprobs), not to {params.logprobs}"
+                f"logprobs, their number, must be from 1 to {most}, not {params.logprobs}"
             )
         if params.num_samples > 1:
-            problems.append(f"it is one sequence: set n to 1, not {params.num_samples}, and fork")
-        if params.output_kind is not RequestOutputKind.CUMULATIVE:
-            problems.append("it reports where it stands: leave output_kind CUMULATIVE")
+            problems.append(f"n must be 1, not {params.num_samples}; fork it instead")
+        if kind is not RequestOutputKind.CUMULATIVE:
+            problems.append(f"output_kind must be CUMULATIVE, not {kind.name}")
         if problems:
-            raise RequestRejected(f"a steered request cannot be so; {'; '.join(problems)}")
+            raise RequestRejected(f"a steered request offers candidates: {'; '.join(problems)}")
 
     def check_extension(self, request: Request, sequence: Stream, tokens: list[int]) -> None:
         """Raises `RequestRejected` if a sequence cannot be given these tokens."""

@@ -37,9 +37,9 @@ class LiveRequests:
         return len(self._states)
 
     @property
-    def num_outputs(self) -> int:
-        """Outputs that the next `pop_outputs` has without another step."""
-        return len(self._outputs)
+    def has_work(self) -> bool:
+        """Whether a step would move anyone on, or there is something to report without one."""
+        return bool(self._outputs) or not all(state.is_paused for state in self._states.values())
 
     def add(self, request: Request, prompt_text: str | None, steered: bool) -> None:
         sequences = self.scheduler.add(request, is_steered=steered)

@@ -231,11 +231,14 @@ class LLMEngine:
             raise RequestRejected(f"request id {request_id!r} is in flight; choose another")
 
     def has_unfinished_requests(self) -> bool:
-        """Whether `step` has anything to do or to report.  A steered request counts until it has
-        ended, although nothing happens to it before `extend`."""
-        return bool(self.live.num_live or self.live.num_outputs)
+        """Whether `step` has anything to do or to report.
+
+        It has not when all that is left are steered requests that pause.
+        """
+        return self.live.has_work
 
     def get_num_unfinished_requests(self) -> int:
+        """Those that have not ended, the ones that pause included."""
         return self.live.num_live
 
     def abort_request(self, request_id: str | list[str]) -> None:

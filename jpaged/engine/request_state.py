@@ -60,6 +60,12 @@ class RequestState:
         return all(sample.sequence.is_finished for sample in self.samples)
 
     @property
+    def is_paused(self) -> bool:
+        """Whether nothing happens to it before somebody extends it."""
+        sequences = [sample.sequence for sample in self.samples]
+        return all(each.is_paused and not each.num_expected for each in sequences)
+
+    @property
     def is_due(self) -> bool:
         """Whether to report after a step that moved the request on."""
         is_final_only = self.request.params.output_kind is RequestOutputKind.FINAL_ONLY
