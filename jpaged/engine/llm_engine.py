@@ -204,7 +204,8 @@ class LLMEngine:
         return new_id
 
     def extend(self, request_id: str, tokens: int | Iterable[int]) -> None:
-        """Gives a steered request its next token, or several.  It pauses again behind them.
+        """Gives a steered request its next token, or several.  It pauses again behind them, when
+        some later `step` has its candidates (not always the next one: it may have to wait).
 
         It ends where any other would (at `max_tokens`, an end of sequence, a stop string) and says
         nothing that was given behind that; the next `step` reports it.  Raises `RequestRejected`,
