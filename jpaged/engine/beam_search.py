@@ -39,6 +39,11 @@ class BeamSearchState:
         return self.beams.is_done
 
     @property
+    def is_paused(self) -> bool:
+        """Never: it extends itself."""
+        return False
+
+    @property
     def is_due(self) -> bool:
         """Only the end is reported: until then any beam may lose."""
         return self.is_finished

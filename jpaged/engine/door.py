@@ -10,7 +10,7 @@ from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.beams import Beams, num_candidates
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
-from jpaged.sampling_params import SamplingParams
+from jpaged.sampling_params import RequestOutputKind, SamplingParams
 from jpaged.scheduling.request import Request
 from jpaged.scheduling.request import Sequence as Stream
 
@@ -107,17 +107,38 @@ class Door(NamedTuple):
             detokenize=False,
         )
 
-    def extension_problems(self, sequence: Stream, tokens: list[int]) -> list[str]:
-        """What speaks against giving a sequence these tokens."""
+    def check_steered(self, params: SamplingParams) -> None:
+        """Raises `RequestRejected` for what makes no sense of a request that others steer."""
+        check_type("sampling_params", params, SamplingParams)
+        problems, kind = [], params.output_kind
+        if not params.logprobs:
+            most = self.max_logprobs
+            problems.append(
+                f"logprobs, their number, must be from 1 to {most}, not {params.logprobs}"
+            )
+        if params.num_samples > 1:
+            problems.append(f"n must be 1, not {params.num_samples}; fork it instead")
+        if kind is not RequestOutputKind.CUMULATIVE:
+            problems.append(f"output_kind must be CUMULATIVE, not {kind.name}")
+        if problems:
+            raise RequestRejected(f"a steered request offers candidates: {'; '.join(problems)}")
+
+    def check_extension(self, request: Request, sequence: Stream, tokens: list[int]) -> None:
+        """Raises `RequestRejected` if a sequence cannot be given these tokens."""
+        problems = list(self._extension_problems(request, sequence, tokens))
+        if problems:
+            raise RequestRejected(f"request {request.id!r} cannot go on: {'; '.join(problems)}")
+
+    def _extension_problems(self, request: Request, sequence: Stream, tokens: list[int]):
         if not sequence.is_steered:
-            return ["it chooses its tokens itself; add it with steered=True"]
-        problems = [*self._id_problems("the extension", tokens)]
-        room = sequence.request.max_tokens - sequence.num_generated
+            yield "it chooses its tokens itself; add it with steered=True"
+            return
+        yield from self._id_problems("the extension", tokens)
+        room = request.max_tokens - sequence.num_generated
         if not 0 < len(tokens) <= room:
-            problems.append(f"{len(tokens)} tokens were given, and from 1 to {room} fit")
+            yield f"{len(tokens)} tokens were given, and from 1 to {room} fit (max_tokens)"
         if sequence.num_expected:
-            problems.append("its candidates are being computed; call step() first")
-        return problems
+            yield "its candidates are being computed; call step() first"
 
     def _seed(self, wanted: int | None, serial: int) -> int:
         if wanted is not None:

@@ -6,12 +6,12 @@ import functools
 import time
 from collections import deque
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from jpaged.beam_search_params import BeamSearchParams
 from jpaged.config import EngineConfig
-from jpaged.engine.beam_search import BeamSearchState
 from jpaged.engine.build import (
     build_executor,
     build_model,
@@ -21,8 +21,8 @@ from jpaged.engine.build import (
 )
 from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
+from jpaged.engine.live_requests import LiveRequests
 from jpaged.engine.outputs import RequestOutput
-from jpaged.engine.request_state import RequestState
 from jpaged.engine.resuming import HostState, put, take
 from jpaged.engine.snapshot import SIZES, Mark, Snapshot, mark_of_checkpoint
 from jpaged.engine.stats import EngineStats
@@ -30,12 +30,11 @@ from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected, SnapshotMismatch
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import SamplingParams
-from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.report import PageReport, page_report
-from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.request import Request
 
 KEPT_RECORDS = 10_000
 CheckedSearch = tuple[Request, tuple[str | None, BeamSearchParams]]  # and the prompt's text
@@ -62,8 +61,7 @@ class LLMEngine:
         self.tokenizer = build_tokenizer(self.config, folder)
         self.executor = build_executor(self.config, folder, self.model, self.sizes)
         self._start()
-        self._states: dict[str, RequestState | BeamSearchState] = {}
-        self._outputs: list[RequestOutput] = []  # of a step that Ctrl-C followed
+        self.live = LiveRequests(self.scheduler, self.tokenizer)
         self._num_requests = 0
         self._is_closed = False
 
@@ -130,14 +128,12 @@ class LLMEngine:
         """Queues a request.  Raises `RequestRejected`, and then nothing has changed.
 
         arrival_time: seconds of `time.monotonic()`, now if None.  steered: it chooses no tokens
-        but pauses with `candidates`, as many as `params.logprobs`, until `extend` is called.
+        but pauses with `candidates`, the `params.logprobs` likeliest by the model alone, until
+        `extend` is called.
         """
         params = params or SamplingParams()
-        if steered and (not params.logprobs or params.num_samples > 1):
-            raise RequestRejected(
-                "a steered request is one sequence and offers `logprobs` candidates; set logprobs "
-                f"to how many (not {params.logprobs}) and n to 1 (not {params.num_samples})"
-            )
+        if steered:
+            self.door.check_steered(params)
         request, text = self.check(request_id, prompt, params, priority, arrival_time)
         self.enqueue(request, text, steered)
         return request_id
@@ -179,83 +175,77 @@ class LLMEngine:
         self, request: Request, rest: tuple[str | None, BeamSearchParams]
     ) -> None:
         """Queues what `check_beam_search` returned."""
-        [sequence] = self.scheduler.add(request, is_steered=True)
-        self._states[request.id] = BeamSearchState(request, *rest, sequence, self.tokenizer)
+        self.live.add_beam_search(request, *rest)
 
     def enqueue(self, request: Request, prompt_text: str | None, steered: bool = False) -> None:
         """Queues what `check` returned."""
-        sequences = self.scheduler.add(request, is_steered=steered)
-        self._states[request.id] = RequestState(
-            request, prompt_text, sequences, self.tokenizer, wall_arrival=time.time()
-        )
+        self.live.add(request, prompt_text, steered)
 
-    def fork(self, request_id: str, new_id: str, index: int = 0, seed: int | None = None) -> str:
-        """Starts a request that goes on from where sample `index` of another one stands.
+    def fork(
+        self,
+        request_id: str,
+        new_id: str | None = None,
+        *,
+        index: int = 0,
+        seed: int | None = None,
+    ) -> str:
+        """Starts a request that goes on from where another one stands.  Returns its id.
 
         The two share their pages and part ways from here: with another seed (the engine's choice
-        if None), or as `extend` says.  Raises `RequestRejected` for an unknown or finished one.
+        if None), or as `extend` says.  index: which of the samples as they are reported.  Raises
+        `RequestRejected` for one that is unknown or has ended.
         """
-        state = self._living(request_id)
-        if not 0 <= index < len(state.samples) or state.samples[index].sequence.is_finished:
-            raise RequestRejected(
-                f"sample {index} of request {request_id!r} has ended, or never was; it has "
-                f"{len(state.samples)}"
-            )
+        state = self.live.find(request_id)
+        sample = state.living_sample(index)
+        new_id = self._free_id() if new_id is None else new_id
         request = self.door.forked(state.request, new_id, seed, serial=self._num_requests)
         self._refuse_known(new_id)
         self._num_requests += 1
-        child = self.scheduler.fork(state.samples[index].sequence, request)
-        self._states[new_id] = state.fork(request, child, index)
+        self.live.fork(state, sample, request)
         return new_id
 
     def extend(self, request_id: str, tokens: int | Iterable[int]) -> None:
-        """Gives a steered request its next token, or several.  It pauses again behind them.
+        """Gives a steered request its next token, or several.  It pauses again behind them, when
+        some later `step` has its candidates (not always the next one: it may have to wait).
 
-        One that has its `max_tokens` then ends, and the next `step` reports it.
+        It ends where any other would (at `max_tokens`, an end of sequence, a stop string) and says
+        nothing that was given behind that; the next `step` reports it.  Raises `RequestRejected`,
+        and then nothing has changed.
         """
-        state, tokens = self._living(request_id), [tokens] if isinstance(tokens, int) else [*tokens]
-        sample = state.samples[0]
-        problems = self.door.extension_problems(sample.sequence, tokens)
-        if problems:
-            raise RequestRejected(f"request {request_id!r} cannot go on: {'; '.join(problems)}")
-        for token in tokens:
-            self.scheduler.extend(sample.sequence, token)
-            sample.choose(token)
-        if sample.sequence.num_generated >= state.request.max_tokens:
-            self.scheduler.finish(sample.sequence, "length")
-            self._outputs.append(self._states.pop(request_id).output())
+        state = self.live.find(request_id)
+        given = list(tokens) if isinstance(tokens, Iterable) else [tokens]
+        self.door.check_extension(state.request, state.samples[0].sequence, given)
+        self.live.extend(state, given)
 
     def drop(self, request_id: str) -> RequestOutput:
-        """Ends a request, frees what it alone holds, and returns what it had said."""
-        state = self._living(request_id)
-        self.scheduler.abort(request_id)
-        del self._states[request_id]
-        return state.output()
+        """Ends a request, frees what it alone holds, and returns what it had said.
 
-    def _living(self, request_id: str) -> RequestState:
-        state = self._states.get(request_id)
-        if not isinstance(state, RequestState):
-            what = "is a beam search" if state else "is unknown, or has ended"
-            raise RequestRejected(f"request {request_id!r} {what}")
-        return state
+        Raises `RequestRejected` for one that is unknown or has ended.
+        """
+        return self.live.drop(request_id)
+
+    def _free_id(self) -> str:
+        names = (f"fork-{number}" for number in count(self._num_requests))
+        return next(name for name in names if name not in self.live)
 
     def _refuse_known(self, request_id: str) -> None:
-        if request_id in self._states:
+        if request_id in self.live:
             raise RequestRejected(f"request id {request_id!r} is in flight; choose another")
 
     def has_unfinished_requests(self) -> bool:
-        return bool(self._states or self._outputs)
+        """Whether `step` has anything to do or to report.
+
+        It has not when all that is left are steered requests that pause.
+        """
+        return self.live.has_work
 
     def get_num_unfinished_requests(self) -> int:
-        return len(self._states)
+        """Those that have not ended, the ones that pause included."""
+        return self.live.num_live
 
     def abort_request(self, request_id: str | list[str]) -> None:
         """Ends requests and frees their pages.  Unknown ids are no error."""
-        ended = [request_id] if isinstance(request_id, str) else request_id
-        for each in ended:
-            self.scheduler.abort(each)
-            self._states.pop(each, None)
-        self._outputs = [output for output in self._outputs if output.request_id not in ended]
+        self.live.abort([request_id] if isinstance(request_id, str) else request_id)
 
     def step(self) -> list[RequestOutput]:
         """Runs one step.  Returns the outputs of the requests that it moved on.
@@ -263,37 +253,8 @@ class LLMEngine:
         Ctrl-C waits for the end of the step, and loses nothing: the next call returns the outputs.
         """
         with deferred_interrupts():
-            self._outputs += self._absorb(*self.loop.step())
-        outputs, self._outputs = self._outputs, []
-        return outputs
-
-    def _absorb(
-        self,
-        advanced: list[Sequence],
-        output: StepOutput | None,
-        batch: ScheduledBatch | None,
-    ) -> list[RequestOutput]:
-        """Enters what a step said.  Returns the outputs that are due."""
-        if batch is None or output is None:
-            return []
-        self._take_prompt_logprobs(batch, output)
-        rows = {sequence: row for row, (sequence, _) in enumerate(batch.items)}
-        moved: dict[str, RequestState | BeamSearchState] = {}
-        for sequence in advanced:
-            state = self._states.get(sequence.request.id)
-            if state is not None:  # None: aborted while its step ran
-                state.take(sequence, rows[sequence], output, self.scheduler)
-                moved[sequence.request.id] = state
-        for request_id, state in moved.items():
-            if state.is_finished:
-                del self._states[request_id]
-        return [state.output() for state in moved.values() if state.is_due]
-
-    def _take_prompt_logprobs(self, batch: ScheduledBatch, output: StepOutput) -> None:
-        for row, (first, entries) in output.prompt_logprobs.items():
-            state = self._states.get(batch.items[row][0].request.id)
-            if isinstance(state, RequestState):
-                state.add_prompt_logprobs(first, entries)
+            self.live.take(*self.loop.step())
+        return self.live.pop_outputs()
 
     def reset_prefix_cache(self) -> bool:
         """Forgets all cached prefixes, so that nothing computed so far is found again.
@@ -328,7 +289,7 @@ class LLMEngine:
         """
         with deferred_interrupts():
             while self.loop.is_underway:
-                self._outputs += self._absorb(*self.loop.collect())
+                self.live.take(*self.loop.collect())
         return take(self._host_state(), self.executor, self._mark, self.config, self.clock())
 
     def restore(self, snapshot: Snapshot, policy: Policy | None = None) -> None:
@@ -338,12 +299,12 @@ class LLMEngine:
         flight here.
         """
         self._mark.check(snapshot.mark)
-        if self.has_unfinished_requests():
+        if self.live.num_live or self.live.has_work:
             raise SnapshotMismatch(
-                f"{len(self._states)} requests are in flight here; abort them, or use branch()"
+                f"{self.live.num_live} requests are in flight here; abort them, or use branch()"
             )
         host = put(snapshot, self.executor, self.tokenizer, policy)
-        self.scheduler, self._states, self._outputs = host.scheduler, host.states, host.outputs
+        self.live, self.scheduler = host.live, host.live.scheduler
         self._num_requests = host.num_requests
         self._start(since=snapshot.taken_at, num_steps=host.num_steps)
 
@@ -357,7 +318,8 @@ class LLMEngine:
         snapshot = snapshot or self.snapshot()
         self._mark.check(snapshot.mark)
         twin = copy.copy(self)
-        twin.executor, twin._states, twin._outputs = self.executor.twin(), {}, []
+        twin.executor = self.executor.twin()
+        twin.live = LiveRequests(self.scheduler, self.tokenizer)
         twin.restore(snapshot, policy)
         return twin
 
@@ -384,9 +346,7 @@ class LLMEngine:
         return Mark(mark_of_checkpoint(self.folder), str(self.model.dtype), **sizes)
 
     def _host_state(self) -> HostState:
-        return HostState(
-            self.scheduler, self._states, self._outputs, self._num_requests, self.loop.num_steps
-        )
+        return HostState(self.live, self._num_requests, self.loop.num_steps)
 
     def _start(self, since: float | None = None, num_steps: int = 0) -> None:
         """Begins to serve what is scheduled, on a clock that goes on from `since`."""
@@ -411,7 +371,7 @@ class LLMEngine:
     def close(self) -> None:
         """Aborts what is in flight and frees the weights, the cache and the compiled steps."""
         if not self._is_closed:
-            self.abort_request(list(self._states))
+            self.live.abort_all()
             self.loop.drop_ended()  # a step on its way holds arrays
             self.executor.close()
             self._is_closed = True

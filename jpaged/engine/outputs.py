@@ -42,8 +42,9 @@ class CompletionOutput:
 
     finish_reason: "stop", "length", "abort" or None while it goes on.  stop_reason: the string
     or token id that stopped it, None for the end-of-sequence token.  candidates: of a steered
-    request that pauses, what may come next, the likeliest first.  score: what a beam search ranks
-    by (see `BeamSearchSequence`).
+    request that pauses, what may come next, the likeliest first.  If it was given a token that was
+    not among them, that one is missing in `logprobs` and `cumulative_logprob` is None: unknown.
+    score: what a beam search ranks by (see `BeamSearchSequence`).
     """
 
     index: int

@@ -6,10 +6,10 @@ clock     goes on from the instant of the snapshot, so that nobody seems to have
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from jpaged.config import EngineConfig
 from jpaged.engine.freezing import freeze, thaw
+from jpaged.engine.live_requests import LiveRequests
 from jpaged.engine.snapshot import Mark, Snapshot
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import SnapshotMismatch
@@ -21,12 +21,10 @@ from jpaged.scheduling.scheduler import Scheduler
 
 @dataclass
 class HostState:
-    """All that the host knows of what is in flight: plain data, but for the policy in the
-    scheduler and the tokenizer that `states` refer to."""
+    """All that the host knows of what is in flight: plain data, but for a policy of the user's own
+    and the tokenizer."""
 
-    scheduler: Scheduler
-    states: dict[str, Any]  # request id -> RequestState or BeamSearchState
-    outputs: list[Any]  # of steps that nobody has been told of
+    live: LiveRequests  # and with them the scheduler
     num_requests: int
     num_steps: int
 
@@ -35,7 +33,8 @@ def take(
     host: HostState, executor: DeviceExecutor, mark: Mark, config: EngineConfig, now: float
 ) -> Snapshot:
     """The snapshot of an engine with no step under way."""
-    scheduler, policy = host.scheduler, host.scheduler.policy
+    scheduler = host.live.scheduler
+    policy = scheduler.policy
     is_ours = type(policy).__module__.startswith("jpaged.")
     pages = scheduler.kept_pages()
     parcels = [executor.host.parcel(sequence) for sequence in _swapped(scheduler)]
@@ -70,10 +69,10 @@ def put(
     host = thaw(frozen, tokenizer, policy, is_trusted)
     assert isinstance(host, HostState)
     if policy is not None:
-        host.scheduler.policy = policy
+        host.live.scheduler.policy = policy
     executor.clear()
     executor.write_pages(snapshot.pages, snapshot.kv_pages)
-    for sequence, parcel in zip(_swapped(host.scheduler), snapshot.parcels, strict=True):
+    for sequence, parcel in zip(_swapped(host.live.scheduler), snapshot.parcels, strict=True):
         executor.host.put(sequence, executor.in_own_order(parcel))
     return host
 

@@ -108,7 +108,7 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """The text that a token adds, "" while it ends within a character."""
-        self._pending.append(token)
+        self._pending = [*self._pending, token]  # another list: a copy of the stream has the old
         new = self.flush()
         if not new or new.endswith(BROKEN):
             return ""

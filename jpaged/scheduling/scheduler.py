@@ -125,7 +125,8 @@ class Scheduler:
         """
         assert not parent.is_finished, f"{parent} has ended"
         child = parent.fork(request, index)
-        if parent.status is Status.RUNNING and self.queues.num_free_seats:
+        has_prompt = parent.num_computed >= parent.num_prompt  # or both would compute the rest
+        if parent.status is Status.RUNNING and has_prompt and self.queues.num_free_seats:
             self.queues.fork(parent, child)
         else:  # it will find its parent's pages, or what is left of them, when it is admitted
             self.queues.enqueue(child)
