@@ -24,8 +24,9 @@ class Counts:
         """Counts a batch that is about to be computed."""
         self.num_steps += 1
         self.num_tokens += batch.num_tokens
-        self.num_recomputed += num_recomputed(batch)
         self.num_preemptions += len(batch.preempted)
+        if self.num_preemptions:  # else nobody has lost anything
+            self.num_recomputed += num_recomputed(batch)
         self.num_swapped_out += len(batch.swap_outs)
         self.num_pages_swapped_out += sum(len(pages) for _, pages in batch.swap_outs)
         self.num_swapped_in += sum(bool(pages) for _, _, pages in batch.swap_ins)

@@ -54,7 +54,9 @@ class Timing:
     last_token: float | None = None
 
 
-@dataclass(eq=False)  # identity: two samples of one request are different sequences
+# identity: two samples of one request are different sequences.  Slots: every step reads thousands
+# of these attributes, and beyond thirty of them Python would look each up in a dict
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Sequence:
     """One stream of tokens and the pages that hold its keys and values.
 
@@ -89,6 +91,13 @@ class Sequence:
     stop_reason: int | str | None = None
     timing: Timing = field(default_factory=Timing)
     family: list["Sequence"] = field(default_factory=list)  # itself and its living relatives
+    # what follows from the request
+    cache_root: bytes = field(init=False)
+    seed: int = field(init=False)
+    num_prompt: int = field(init=False)
+    full_length: int = field(init=False)
+    stop_ids: frozenset[int] = field(init=False)
+    needs_known_tokens: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.family.append(self)
