@@ -4,7 +4,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.beams import Beams, num_candidates
@@ -16,11 +16,15 @@ from jpaged.scheduling.request import Sequence as Stream
 
 
 class TextPrompt(TypedDict):
+    """cache_salt: cached pages are shared only between requests of the same salt."""
+
     prompt: str
+    cache_salt: NotRequired[str]
 
 
 class TokensPrompt(TypedDict):
     prompt_token_ids: list[int]
+    cache_salt: NotRequired[str]
 
 
 CheckedRequest = tuple[Request, str | None]  # and the prompt's text, if it came as text
@@ -49,6 +53,7 @@ class Door(NamedTuple):
     ) -> CheckedRequest:
         """The request, and its prompt's text if it came as text.  Raises `RequestRejected`."""
         check_type("sampling_params", params, SamplingParams)
+        salt, prompt = _salt_of(prompt)
         text, tokens = self._read(prompt)
         problems = [
             *_label_problems(request_id, priority, arrival),
@@ -68,6 +73,7 @@ class Door(NamedTuple):
             eos_token_ids=self.eos_token_ids,
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bad_words=self._spell(params.bad_words or ()),
+            cache_salt=salt,
         )
         return request, text
 
@@ -226,6 +232,17 @@ def _label_problems(request_id: object, priority: object, arrival: object):
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _salt_of(prompt: Prompt) -> tuple[str, Prompt]:
+    """The prompt's cache salt, "" for none, and the prompt without it."""
+    if not isinstance(prompt, dict) or "cache_salt" not in prompt:
+        return "", prompt
+    rest: Any = dict(prompt)
+    salt = rest.pop("cache_salt")
+    if not isinstance(salt, str) or not salt:
+        raise RequestRejected(f"cache_salt must be a string that is not empty, not {salt!r}")
+    return salt, rest
 
 
 def _refuse_extra(rest: dict, allowed: tuple[str, ...] = ()) -> None:

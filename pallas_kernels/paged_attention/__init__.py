@@ -118,7 +118,7 @@ def explain(heads: int, kv_heads: int, head_dim: int, page_size: int, dtype: str
 
 
 def page_order(heads: int, kv_heads: int, head_dim: int, page_size: int, dtype: str) -> str:
-    """In which order the steps of such a model keep a page here: "tiles" (`tiles.py`) or "plain"."""
+    """In which order steps of such a model keep a page: "tiles" (`tiles.py`) or "plain"."""
     q = jnp.zeros((1, heads, head_dim), dtype)
     k_pages = jnp.zeros((1, kv_heads, page_size, head_dim), dtype)
     is_native = jax.default_backend() == "cpu" and _why_not_native(q, k_pages) is None
