@@ -1,5 +1,6 @@
 """n samples of one prompt: computed once, in one memory, independent of each other."""
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -57,7 +58,6 @@ def test_eight_samples_hold_one_prompt_and_eight_tails(tiny_llama):
     engine.close()
 
 
-@pytest.mark.parametrize("length", [40, 41, 42, 43, 1])
 @pytest.mark.parametrize(
     "options",
     [
@@ -71,10 +71,10 @@ def test_eight_samples_hold_one_prompt_and_eight_tails(tiny_llama):
     ],
     ids=lambda options: " ".join(f"{k}={v}" for k, v in options.items()) or "plain",
 )
-def test_a_prompt_is_computed_once_whatever_n_is(tiny_llama, options, length):
+def test_a_prompt_is_computed_once_whatever_n_is(tiny_llama, options):
     engine = an_engine(tiny_llama, **{"warmup": "none", "max_num_seqs": 8, **options})
     num_seats = engine.config.max_num_seqs
-    for n in (1, 5):
+    for n, length in itertools.product((1, 5), (40, 41, 42, 43, 1)):
         engine.reset_prefix_cache()
         engine.records.clear()
         generate(engine, sampled(n), PROMPT[:length])

@@ -25,6 +25,7 @@ from jpaged import (
     RequestRejected,
     SamplingParams,
 )
+from jpaged.errors import SnapshotMismatch
 
 CLOSE = 1e-5  # the same sums in batches of other shapes
 MOST = 14
@@ -384,6 +385,25 @@ def test_an_engine_where_all_pause_has_nothing_to_do(engine):
     assert engine.has_unfinished_requests()
     assert answer(engine, "steered")["steered"].token_ids == [5]
     engine.drop("steered")
+
+
+def test_a_tree_that_pauses_is_in_a_snapshot(engine):
+    engine.add_request("root", PROMPT, steerable(), steered=True)
+    said = answer(engine, "root")["root"]
+    engine.fork("root", "leaf")
+    engine.extend("leaf", candidates_of(said)[1])
+    with engine.branch() as twin:
+        theirs = answer(twin, "leaf")["leaf"]
+        twin.extend("root", candidates_of(said)[1])
+        assert candidates_of(answer(twin, "root")["root"]) == candidates_of(theirs)
+    mine = answer(engine, "leaf")["leaf"]
+    assert candidates_of(mine) == candidates_of(theirs) and mine.token_ids == theirs.token_ids
+    snapshot = engine.snapshot()
+    assert not engine.has_unfinished_requests()
+    with pytest.raises(SnapshotMismatch, match="2 requests are in flight here"):
+        engine.restore(snapshot)  # they pause, and are not to be lost
+    engine.drop("root")
+    engine.drop("leaf")
 
 
 # Dropping
