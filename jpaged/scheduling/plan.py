@@ -83,7 +83,7 @@ class StepPlan:
     def settle(self) -> ScheduledBatch:
         """The batch.  Somebody is let in if all are idle."""
         if not self.grants and self.queues.waiting:
-            self._let_one_in()
+            self._let_in()
         for sequence in self.swap_ins:
             self.queues.leave_host(sequence)
         return ScheduledBatch(
@@ -95,20 +95,26 @@ class StepPlan:
             self._has_rereads,
         )
 
-    def _let_one_in(self) -> None:
-        """Grants the first who waits, at the cost of those who are paused if need be."""
-        first = next((s for s in self.queues.waiting if s.num_pending), None)
-        evicted = []
-        while first is not None:
-            self.grant(first, first.num_pending)
-            running = self.queues.running
-            # not while an answer is under way: then somebody will go on soon
-            is_idle = running and all(s.is_paused and not s.num_expected for s in running)
-            if self.grants or not is_idle:
+    def _let_in(self) -> None:
+        """Admits the first who waits where nobody runs; where all who run are paused, as many as
+        there is room for if these leave.
+
+        Not while an answer is under way: then somebody will go on soon.
+        """
+        running, evicted = self.queues.running, []
+        if not all(sequence.is_paused and not sequence.num_expected for sequence in running):
+            return
+        waiting = [each for each in self.queues.waiting if each.num_pending]
+        for sequence in waiting if running else waiting[:1]:
+            self.grant(sequence, sequence.num_pending)
+            paused = [each for each in running if each.is_paused]
+            while sequence not in self.grants and paused and self.budget:
+                evicted.append(paused.pop())
+                self._has_refused, self._unpromised = False, None
+                self._send_away(evicted[-1])
+                self.grant(sequence, sequence.num_pending)
+            if sequence not in self.grants:
                 break
-            evicted.append(running[-1])
-            self._has_refused, self._unpromised = False, None
-            self._send_away(evicted[-1])
         self.preempted += evicted
 
     def grant(self, sequence: Sequence, most: int) -> None:
