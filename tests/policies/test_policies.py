@@ -182,7 +182,7 @@ def test_a_misspelt_policy_is_told_the_nearest():
 
 
 def test_an_unknown_policy_is_told_all_names():
-    with pytest.raises(ConfigError, match="fcfs, priority, shortest, sarathi, prefill_first"):
+    with pytest.raises(ConfigError, match="fcfs, priority, shortest, sarathi, prefill_first, orca"):
         policies.resolve("zzz")
 
 

@@ -20,7 +20,7 @@ from toy_device import (
     written_alone,
 )
 
-from jpaged.policies import Fcfs, PrefillFirst, Priority, Sarathi, ShortestFirst
+from jpaged.policies import Fcfs, Orca, PrefillFirst, Priority, Sarathi, ShortestFirst
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.loop import ServingLoop
@@ -108,6 +108,7 @@ POLICIES = {
     "shortest": lambda rng: ShortestFirst(chunk=rng.choice((1, 8, 512))),
     "sarathi": lambda rng: Sarathi(chunk=rng.choice((1, 8, 512))),
     "prefill_first": lambda rng: PrefillFirst(),
+    "orca": lambda rng: Orca(),
 } | {
     kind.__name__: kind
     for kind in (Random, Raising, LastInFirstOut, Greedy, Silent, OneToken, Nonsense)
