@@ -3,6 +3,7 @@
 import difflib
 
 from jpaged.errors import ConfigError
+from jpaged.policies.headroom import Headroom
 from jpaged.policies.orca import Orca
 from jpaged.policies.prefill_first import PrefillFirst
 from jpaged.policies.priority import Priority
@@ -16,6 +17,7 @@ NAMES: dict[str, type] = {
     "shortest": ShortestFirst,
     "sarathi": Sarathi,
     "prefill_first": PrefillFirst,
+    "headroom": Headroom,
     "orca": Orca,
 }
 
@@ -39,6 +41,7 @@ def resolve(policy: str | Policy) -> Policy:
 __all__ = [
     "NAMES",
     "Fcfs",
+    "Headroom",
     "Orca",
     "PrefillFirst",
     "Priority",
