@@ -280,7 +280,7 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     # a step of the bundled model begins to cost more at 10 sequences, of the 99M one at 20
     args.rows = 10 if args.model == "demo" else 20
-    args.sequences, args.rounds = (120, 2) if args.quick else (240, 3)
+    args.sequences, args.rounds = (180, 2) if args.quick else (360, 3)
     args.parts = args.parts.split(",")
     unknown = [name for name in args.parts if name not in PARTS]
     if unknown:
