@@ -1,6 +1,7 @@
 """The figures of the PagedAttention paper, with our scheduler as the subject.
 
     python benchmarks/paper.py [--parts memory,spread,sampling,beams] [--requests 2000] [--seed 0]
+    python benchmarks/paper.py --parts throughput,prefix,page_size,preemption [--model M] [--quick]
 
 Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
 SOSP 2023.  The scheduler, page pool and serving loop are the engine's own; a clock that costs a
@@ -10,6 +11,9 @@ is known of them).  The cache is the paper's for OPT-13B on an A100 with 40 GB.
 What the cache holds is measured with more requests than can be served, averaged over time from the
 first step at which one waits to the last.  What sharing saves is measured at a fifth of that rate,
 over the whole run, so that it shows every request from its first token to its last.
+
+The parts that need a model run the real engine, here and now: `against_orca.py`, `page_sizes.py`
+and `preemption.py` say what against what.
 """
 
 import argparse
@@ -19,30 +23,41 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from against_orca import (
+    PAPER_PREFIX,
+    PAPER_THROUGHPUT,
+    measure_prefix,
+    measure_throughput,
+    rows_of,
+)
 from genealogies import WIDTHS, Genealogies
 from machine import describe
 from matplotlib.figure import Figure
-from orca import RESERVATIONS, Orca, replay_orca
+from page_sizes import measure_page_sizes, show_page_sizes
+from preemption import measure_preemption, show_preemption
 from tqdm import tqdm
 
 from jpaged.analysis.memory import (
     STATES,
+    Slots,
     mean_shares,
     pages,
     saved_by_sharing,
     slots,
+    slots_in_pieces,
     slots_of,
     while_waiting,
 )
 from jpaged.analysis.plots import draw_shares
-from jpaged.policies import Fcfs
+from jpaged.policies import Fcfs, Orca
+from jpaged.policies.buddy import rounded
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.simulator.beams import BeamSearches
-from jpaged.simulator.lengths import ALPACA, SHAREGPT, Conversations, Lengths
+from jpaged.simulator.lengths import ALPACA, CONTEXT, SHAREGPT, Conversations, Lengths
 from jpaged.simulator.replay import Steering, replay
 from jpaged.simulator.workload import Workload, generate
 
@@ -54,6 +69,12 @@ RATES = {SHAREGPT.name: 12.0, ALPACA.name: 120.0}  # requests a second, more tha
 LIGHT = 0.2  # of these rates, where only sharing is looked at
 SAMPLES = WIDTHS  # 2, 4, 6
 SPREADS = (0.5, 0.83, 1.2)  # log-spreads of the outputs
+# slots that Orca sets aside for (tokens in, tokens out); the last token out is never computed
+RESERVATIONS: dict[str, Callable[[int, int], int]] = {
+    "max": lambda num_prompt, num_output: CONTEXT,
+    "pow2": lambda num_prompt, num_output: num_prompt + rounded(num_output),
+    "oracle": lambda num_prompt, num_output: num_prompt + num_output - 1,
+}
 # percent of the cache: tokens, reserved, internal, external and others (figure 2)
 PAPER_STATES = {
     "max": (20.4, 13.3, 57.3, 8.9),
@@ -66,14 +87,11 @@ PAPER_SAMPLING = {SHAREGPT.name: (16.2, 30.5), ALPACA.name: (6.1, 9.8)}
 PAPER_BEAMS = {SHAREGPT.name: (44.3, 66.3), ALPACA.name: (37.6, 55.2)}
 
 
-def seconds(num_new: int, num_read: int) -> float:
+def seconds_of(batch: ScheduledBatch) -> float:
     """A step of OPT-13B on an A100 by its roofline: 26 GB of weights at 1.56 TB/s or 26 GFLOP a
     token at half of 312 TFLOP/s, whichever is longer, and 0.8 MB of cache a token that is read."""
-    return max(17e-3, 0.17e-3 * num_new) + 0.5e-6 * num_read
-
-
-def seconds_of(batch: ScheduledBatch) -> float:
-    return seconds(batch.num_tokens, sum([s.num_computed + count for s, count in batch.items]))
+    num_read = sum([sequence.num_computed + count for sequence, count in batch.items])
+    return max(17e-3, 0.17e-3 * batch.num_tokens) + 0.5e-6 * num_read
 
 
 def a_trace(law: Conversations, args: argparse.Namespace) -> Workload:
@@ -92,12 +110,29 @@ def paged(workload: Workload, steering: Steering | None = None) -> Iterator[Step
     return replay(workload, scheduler, seconds_of, steering=steering)
 
 
+def orcas(workload: Workload, reservation: str) -> Iterator[Slots]:
+    """Every step's accounts under Orca, which reserves what nobody can know but by foresight."""
+    slots_for, num_output = RESERVATIONS[reservation], {r.name: r.num_output for r in workload}
+    num_final = {r.name: r.num_final - 1 for r in workload}
+    orca = Orca(lambda each: slots_for(each.num_prompt, num_output[each.request.id]))
+    scheduler = Scheduler(
+        PagePool(NUM_PAGES, PAGE_SIZE),
+        orca,
+        max_num_seqs=MAX_SEQS,
+        max_num_batched_tokens=NUM_SLOTS,
+        enable_prefix_caching=False,
+    )
+    for record in replay(workload, scheduler, seconds_of):
+        # pieces outlive their request until the next step is made
+        final = sum([num_final[name] for name in orca.pieces])
+        yield slots_in_pieces(record, final, sum(orca.num_asked.values()), orca.num_given)
+
+
 def four_allocators(workload: Workload) -> dict[str, dict[str, float]]:
     """The mean shares of each allocator on the same requests."""
     shares = {}
-    for name, reservation in RESERVATIONS.items():
-        orca = Orca(NUM_SLOTS, reservation, MAX_SEQS)
-        steps = tqdm(replay_orca(workload, orca, seconds), desc=name, unit="step", leave=False)
+    for name in RESERVATIONS:
+        steps = tqdm(orcas(workload, name), desc=name, unit="step", leave=False)
         shares[name] = mean_shares(while_waiting(slots(steps)))
     records = tqdm(paged(workload), desc="paged", unit="step", leave=False)
     shares["paged"] = mean_shares(while_waiting(slots(map(slots_of, records))))
@@ -200,7 +235,29 @@ PARTS: dict[str, Part] = {
         measure_beams,
         lambda found: show_saved(found, PAPER_BEAMS),
     ),
+    "throughput": (
+        "Requests a second, measured (figures 12 and 14)",
+        measure_throughput,
+        lambda found: as_markdown(*rows_of(found, PAPER_THROUGHPUT)),
+    ),
+    "prefix": (
+        "A shared prefix, measured (figure 16)",
+        measure_prefix,
+        lambda found: as_markdown(*rows_of(found, PAPER_PREFIX)),
+    ),
+    "page_size": (
+        "Page sizes, measured (figure 18)",
+        measure_page_sizes,
+        lambda found: as_markdown(*show_page_sizes(found)),
+    ),
+    "preemption": (
+        "Recomputing against swapping, measured (figure 19a)",
+        measure_preemption,
+        lambda found: as_markdown(*show_preemption(found)),
+    ),
 }
+MEASURED = ("throughput", "prefix", "page_size", "preemption")
+SIMULATED = [name for name in PARTS if name not in MEASURED]
 
 
 def percents(shares: dict[str, float]) -> dict[str, float]:
@@ -214,11 +271,16 @@ def as_markdown(head: list[str], rows: list[list[str]]) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--parts", default=",".join(SIMULATED))
     parser.add_argument("--requests", type=int, default=2000, help="sequences in a trace")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--model", default="demo", help="for what is measured; a folder or demo")
+    parser.add_argument("--quick", action="store_true", help="measure in two minutes, not twenty")
     args = parser.parse_args()
+    # a step of the bundled model begins to cost more at 10 sequences, of the 99M one at 20
+    args.rows = 10 if args.model == "demo" else 20
+    args.sequences, args.rounds = (180, 2) if args.quick else (360, 3)
     args.parts = args.parts.split(",")
     unknown = [name for name in args.parts if name not in PARTS]
     if unknown:
@@ -234,8 +296,12 @@ def main() -> None:
     report |= {"machine": describe(), "requests": args.requests, "seed": args.seed}
     for name in args.parts:
         title, measure, show = PARTS[name]
-        report[name] = measure(args)
-        print(f"\n### {title}\n\n{show(report[name])}", flush=True)
+        found = measure(args)
+        if name in MEASURED:  # beside what was found with other models
+            report[name] = {**report.get(name, {}), Path(args.model).name: found}
+        else:
+            report[name] = found
+        print(f"\n### {title}\n\n{show(found)}", flush=True)
         path.write_text(json.dumps(report, indent=1) + "\n")
     print(f"\nwritten to {path}")
 

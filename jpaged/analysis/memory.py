@@ -3,6 +3,7 @@
     records = list(replay(workload, scheduler, seconds))   # or `on_step=records.append`
     pages(records)                   # held, saved by sharing, idle, free, at every step
     slots(map(slots_of, records))    # what the slots hold, in the words of the PagedAttention paper
+    slots_in_pieces(record, …)       # the same of a cache that is given away in contiguous pieces
     mean_shares(slots(…))            # averages over time
 
 Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
@@ -55,6 +56,29 @@ def slots_of(record: StepRecord) -> Slots:
         internal=record.slots_held - record.slots_used,
         external=0,
         free=page_size * (record.pages_idle + record.pages_free),
+    )
+
+
+def slots_in_pieces(record: StepRecord, num_final: int, num_asked: int, num_given: int) -> Slots:
+    """What the slots of contiguous pieces hold, such as the policy `Orca` sets aside.
+
+    num_final: slots that those who run will have filled at their ends.  num_asked, num_given: in
+    their pieces, before and after rounding up.  What the allocator rounds up is external, as in the
+    paper, where the oracle has no internal fragmentation.  So is what is free while somebody waits,
+    who could not use it.
+    """
+    page_size = record.slots_held // record.pages_held
+    num_slots = page_size * (record.pages_held + record.pages_idle + record.pages_free)
+    free, is_lost = num_slots - num_given, record.num_waiting > 0
+    return Slots(
+        start=record.start,
+        end=record.end,
+        num_waiting=record.num_waiting,
+        tokens=record.slots_used,
+        reserved=num_final - record.slots_used,
+        internal=num_asked - num_final,
+        external=num_given - num_asked + is_lost * free,
+        free=(not is_lost) * free,
     )
 
 

@@ -3,6 +3,8 @@
 import difflib
 
 from jpaged.errors import ConfigError
+from jpaged.policies.headroom import Headroom
+from jpaged.policies.orca import Orca
 from jpaged.policies.prefill_first import PrefillFirst
 from jpaged.policies.priority import Priority
 from jpaged.policies.sarathi import Sarathi
@@ -15,6 +17,8 @@ NAMES: dict[str, type] = {
     "shortest": ShortestFirst,
     "sarathi": Sarathi,
     "prefill_first": PrefillFirst,
+    "headroom": Headroom,
+    "orca": Orca,
 }
 
 
@@ -34,4 +38,14 @@ def resolve(policy: str | Policy) -> Policy:
     return NAMES[policy]()
 
 
-__all__ = ["NAMES", "Fcfs", "PrefillFirst", "Priority", "Sarathi", "ShortestFirst", "resolve"]
+__all__ = [
+    "NAMES",
+    "Fcfs",
+    "Headroom",
+    "Orca",
+    "PrefillFirst",
+    "Priority",
+    "Sarathi",
+    "ShortestFirst",
+    "resolve",
+]

@@ -56,7 +56,7 @@ class Policy(Protocol):
 
 
 class Fcfs:
-    """First come, first served: running sequences before new ones; the youngest gives way.
+    """First come, first served: running sequences before new ones; who came last gives way.
 
     The default, the ancestor of other policies, and what the scheduler falls back on.
     Kwon et al., "Efficient Memory Management for Large Language Model Serving with
@@ -68,4 +68,6 @@ class Fcfs:
             yield sequence, sequence.num_pending
 
     def victim(self, view: View) -> Sequence:
-        return view.running[-1]
+        # not the last admitted: that may be a fork, a beam of the very first request, and all its
+        # relatives would keep their pages and wait for it
+        return max(reversed(view.running), key=lambda sequence: sequence.serial)

@@ -73,6 +73,14 @@ class Conversations:
     prompts: Lengths
     outputs: Lengths
 
+    def shortened(self, divisor: float, most: int) -> "Conversations":
+        """Texts of a fraction of the length and the same spread, none longer than `most` tokens."""
+
+        def shorter(lengths: Lengths) -> Lengths:
+            return Lengths(lengths.mean / divisor, lengths.log_spread, most)
+
+        return Conversations(self.name, shorter(self.prompts), shorter(self.outputs))
+
 
 # half of the context each: no pair has to be thrown away, which would move the means
 SHAREGPT = Conversations(

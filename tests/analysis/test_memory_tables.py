@@ -1,5 +1,7 @@
 """Tables from event logs, against logs small enough to count by hand."""
 
+from dataclasses import astuple
+
 import pytest
 from filler import a_scheduler
 from matplotlib.figure import Figure
@@ -12,10 +14,12 @@ from jpaged.analysis.memory import (
     pages,
     saved_by_sharing,
     slots,
+    slots_in_pieces,
     slots_of,
     while_waiting,
 )
 from jpaged.analysis.plots import draw_pages, draw_shares
+from jpaged.policies import Orca
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.events import StepRecord
 from jpaged.simulator.replay import replay
@@ -47,6 +51,31 @@ def served(n: int = 3) -> list[StepRecord]:
     """A prompt of two pages and a bit in a pool of 20 pages of 4, sampled n times."""
     workload = [TimedRequest("a", 0.0, tuple(range(10)), 4, SamplingParams(n=n))]
     return list(replay(workload, a_scheduler(20, 4), lambda batch: 1.0, context=40))
+
+
+def in_pieces(num_pages: int, asked: int, *lengths: tuple[int, int]) -> list[Slots]:
+    """Requests of (prompt, output) tokens under Orca, which reserves `asked` slots for each."""
+    workload = [
+        TimedRequest(str(i), 0.0, tuple(range(num_prompt)), num_output)
+        for i, (num_prompt, num_output) in enumerate(lengths)
+    ]
+    final = {request.name: request.num_final - 1 for request in workload}
+    orca = Orca(lambda sequence: asked)
+    scheduler = a_scheduler(num_pages, 4, policy=orca, enable_prefix_caching=False)
+    return [
+        slots_in_pieces(
+            record,
+            sum(final[name] for name in orca.pieces),
+            sum(orca.num_asked.values()),
+            orca.num_given,
+        )
+        for record in replay(workload, scheduler, lambda batch: 1.0, context=40)
+    ]
+
+
+def states(step: Slots) -> tuple[int, ...]:
+    """(tokens, reserved, internal, external, free)"""
+    return astuple(step)[3:]
 
 
 def test_a_page_is_held_idle_or_free_in_every_row():
@@ -108,3 +137,29 @@ def test_bars_of_all_allocators_reach_a_hundred():
 
     assert axes.dataLim.ymax == pytest.approx(100)
     assert len(axes.patches) == 2 * len(STATES)
+
+
+@pytest.mark.parametrize(
+    ("asked", "internal", "external"),
+    # 5 prompt tokens and 4 of the 5 outputs fill 9 slots at the end, and 16 are given
+    [(13, 4, 3), (9, 0, 7)],
+)
+def test_a_step_of_pieces_is_accounted_slot_by_slot(asked, internal, external):
+    steps = in_pieces(10, asked, (5, 5))
+
+    assert [states(step) for step in steps] == [
+        (tokens, 9 - tokens, internal, external, 24) for tokens in (5, 6, 7, 8, 9)
+    ]
+
+
+def test_free_slots_are_external_fragmentation_only_to_someone_who_waits():
+    steps = in_pieces(12, 10, *[(9, 2)] * 4)
+
+    # 48 slots are three pieces of 16: the fourth request has to wait
+    assert [step.num_waiting for step in steps] == [1, 1, 0, 0]
+    assert [states(step) for step in steps] == [
+        (27, 3, 0, 18, 0),
+        (30, 0, 0, 18, 0),
+        (9, 1, 0, 6, 32),
+        (10, 0, 0, 6, 32),
+    ]

@@ -7,7 +7,7 @@ from filler import a_request, a_scheduler, add, counts, names, run, step
 
 from jpaged import policies
 from jpaged.errors import ConfigError
-from jpaged.policies import Fcfs, PrefillFirst, Priority, Sarathi, ShortestFirst
+from jpaged.policies import Fcfs, Headroom, PrefillFirst, Priority, Sarathi, ShortestFirst
 from jpaged.scheduling.request import Sequence
 
 
@@ -165,6 +165,46 @@ def test_prefill_first_runs_prompts_before_decodes():
     ]
 
 
+def test_fcfs_evicts_who_came_last_although_a_fork_of_the_first_runs_after_him():
+    scheduler = a_scheduler(num_pages=4, page_size=4, policy=Fcfs())
+    first, last = (add(scheduler, name, prompt=2, max_tokens=9) for name in "ab")
+    step(scheduler)
+    fork = scheduler.fork(first, a_request("c", prompt=2, max_tokens=9))
+    assert scheduler.running == (first, last, fork)
+
+    preempted = [s for _ in range(7) for s in step(scheduler).preempted]
+
+    assert preempted[0] is last
+
+
+@pytest.mark.parametrize(
+    ("policy", "admitted", "evicts"), [(Fcfs(), 4, True), (Headroom(), 2, False)]
+)
+def test_headroom_leaves_each_a_page_to_grow_into(policy, admitted, evicts):
+    scheduler = a_scheduler(num_pages=4, page_size=4, policy=policy)
+    for name in "abcd":
+        add(scheduler, name, prompt=3, max_tokens=5)
+
+    batches = run(scheduler)
+
+    assert batches[0].num_sequences == admitted
+    assert any(batch.preempted for batch in batches) is evicts
+
+
+def test_headroom_lets_one_in_whatever_it_needs():
+    scheduler = a_scheduler(num_pages=4, page_size=4, policy=Headroom(pages=3))
+    sequence = add(scheduler, prompt=15, max_tokens=1)
+
+    run(scheduler)
+
+    assert sequence.finish_reason == "length"
+
+
+def test_a_headroom_that_cannot_be_is_refused_with_the_way_out():
+    with pytest.raises(ConfigError, match="at least 0, not -1; 0 leaves no headroom"):
+        Headroom(-1)
+
+
 @pytest.mark.parametrize("name", policies.NAMES)
 def test_every_name_resolves_to_a_policy_that_serves(name):
     scheduler = a_scheduler(num_pages=8, policy=policies.resolve(name), max_num_batched_tokens=16)
@@ -182,7 +222,9 @@ def test_a_misspelt_policy_is_told_the_nearest():
 
 
 def test_an_unknown_policy_is_told_all_names():
-    with pytest.raises(ConfigError, match="fcfs, priority, shortest, sarathi, prefill_first"):
+    with pytest.raises(
+        ConfigError, match="fcfs, priority, shortest, sarathi, prefill_first, headroom"
+    ):
         policies.resolve("zzz")
 
 

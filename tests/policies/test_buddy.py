@@ -3,7 +3,8 @@
 from random import Random
 
 import pytest
-from buddy import Buddy, rounded
+
+from jpaged.policies.buddy import Buddy, rounded
 
 
 def check(buddy: Buddy) -> None:
