@@ -28,7 +28,7 @@ class Ask:
     beam_width: int = 0
 
     def add_to(self, engine: LLMEngine, name: str) -> None:
-        prompt = {"prompt_token_ids": list(self.prompt)}
+        prompt = list(self.prompt)
         if self.beam_width:
             search = BeamSearchParams(self.beam_width, self.num_output, ignore_eos=True)
             engine.add_beam_search(name, prompt, search)

@@ -270,7 +270,7 @@ def as_markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", default=",".join(SIMULATED))
     parser.add_argument("--requests", type=int, default=2000, help="sequences in a trace")
     parser.add_argument("--seed", type=int, default=0)
