@@ -31,7 +31,7 @@ from against_orca import (
     rows_of,
 )
 from genealogies import WIDTHS, Genealogies
-from machine import describe
+from machine import describe, foreign_load
 from matplotlib.figure import Figure
 from page_sizes import measure_page_sizes, show_page_sizes
 from preemption import measure_preemption, show_preemption
@@ -296,9 +296,13 @@ def main() -> None:
     report |= {"machine": describe(), "requests": args.requests, "seed": args.seed}
     for name in args.parts:
         title, measure, show = PARTS[name]
+        load = foreign_load() if name in MEASURED else 0.0
         found = measure(args)
         if name in MEASURED:  # beside what was found with other models
-            report[name] = {**report.get(name, {}), Path(args.model).name: found}
+            model = Path(args.model).name
+            report[name] = {**report.get(name, {}), model: found}
+            loads = {"before": load, "after": foreign_load()}
+            report.setdefault("foreign_load", {})[f"{name}, {model}"] = loads
         else:
             report[name] = found
         print(f"\n### {title}\n\n{show(found)}", flush=True)
