@@ -87,7 +87,9 @@ def test_tokens_do_not_depend_on(tiny_llama, expected, setting):
         outputs = llm.generate(PROMPTS, PARAMS)
     assert tokens_of(outputs) == expected
     if "hardly any pages" in setting:
-        assert sum(stats(output).num_preemptions for output in outputs) > 0
+        num_preemptions = sum(stats(output).num_preemptions for output in outputs)
+        # Orca sets all aside that a sequence may need, before it starts
+        assert (num_preemptions > 0) == ("orca" not in setting)
 
 
 def test_tokens_do_not_depend_on_the_batch_nor_on_the_place_in_it(tiny_llama, base, expected):
