@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from jpaged.errors import RequestRejected
-from jpaged.sampling_params import GREEDY_BELOW, LOWEST_TEMPERATURE, as_tuple, is_number
+from jpaged.sampling_params import GREEDY_BELOW, LOWEST_TEMPERATURE, as_tuple, is_number, is_whole
 
 # scores are float32: a length to the power of the penalty must leave room in its exponent
 MOST_LOG_PENALTY = math.log(1e30)
@@ -59,7 +59,7 @@ class BeamSearchParams:
         yield from self._count_problems()
         yield from self._number_problems()
         for token in self.stop_token_ids or ():
-            if not _is_whole(token) or token < 0:
+            if not is_whole(token) or token < 0:
                 yield f"stop_token_ids must hold token ids, not {token!r}"
         if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             yield f'early_stopping must be True, False or "never", not {self.early_stopping!r}'
@@ -76,7 +76,7 @@ class BeamSearchParams:
     def _count_problems(self):
         for name in ("beam_width", "max_tokens"):
             value = getattr(self, name)
-            if not _is_whole(value):
+            if not is_whole(value):
                 yield f"{name} must be a whole number, not {value!r}"
             elif value < 1:
                 yield f"{name} must be at least 1, not {value}"
@@ -87,14 +87,10 @@ class BeamSearchParams:
         penalty, longest = self.length_penalty, self.max_tokens
         if not is_number(penalty) or math.isinf(penalty):
             yield f"length_penalty must be a finite number, not {penalty!r}"
-        elif _is_whole(longest) and longest >= 1:
+        elif is_whole(longest) and longest >= 1:
             most = MOST_LOG_PENALTY / math.log(longest) if longest > 1 else math.inf
             if abs(penalty) > most:
                 yield (
                     f"length_penalty must be from {-most:.3g} to {most:.3g} for scores of "
                     f"{longest} tokens (max_tokens) to fit into float32, not {penalty!r}"
                 )
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from jpaged.errors import RequestRejected
 
@@ -145,7 +146,7 @@ class SamplingParams:
             value = getattr(self, name)
             if value is None and name in OPTIONAL_COUNTS:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool):
+            if not is_whole(value):
                 yield f"{name} must be a whole number, not {value!r}"
             elif low is not None and value < low:
                 yield f"{name} must be at least {low}, not {value}"
@@ -187,3 +188,8 @@ def _text_problems(name: str, texts: Iterable[object]):
 def is_number(value: object) -> bool:
     """True for a finite or infinite number, False for NaN and everything else."""
     return isinstance(value, int | float) and not math.isnan(value)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """True for an int that is no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)

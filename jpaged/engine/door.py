@@ -10,7 +10,7 @@ from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.beams import Beams, num_candidates
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
-from jpaged.sampling_params import RequestOutputKind, SamplingParams
+from jpaged.sampling_params import RequestOutputKind, SamplingParams, is_whole
 from jpaged.scheduling.request import Request
 from jpaged.scheduling.request import Sequence as Stream
 
@@ -80,7 +80,7 @@ class Door(NamedTuple):
     def forked(self, request: Request, new_id: str, seed: int | None, serial: int) -> Request:
         """A request that goes on where another stands.  Raises `RequestRejected`."""
         problems = [*_label_problems(new_id, request.priority, request.arrival)]
-        if seed is not None and not _is_int(seed):
+        if seed is not None and not is_whole(seed):
             problems.append(f"seed must be a whole number, not {seed!r}")
         if problems:
             raise RequestRejected("; ".join(problems))
@@ -200,7 +200,7 @@ class Door(NamedTuple):
             yield "stop and bad_words need a tokenizer, and this engine has none"
 
     def _id_problems(self, where: str, tokens):
-        wrong = [t for t in tokens if not _is_int(t) or not 0 <= t < self.vocab]
+        wrong = [t for t in tokens if not is_whole(t) or not 0 <= t < self.vocab]
         if wrong:
             yield (
                 f"{where} has {wrong[0]!r}, and the vocabulary's ids are ints from 0 to "
@@ -224,14 +224,10 @@ def _label_problems(request_id: object, priority: object, arrival: object):
     """Policies compare these for all requests together: a bad one would be everyone's."""
     if not isinstance(request_id, str):
         yield f"the request id must be a string, not {request_id!r}"
-    if not _is_int(priority):
+    if not is_whole(priority):
         yield f"priority must be a whole number (lower goes first), not {priority!r}"
     if not isinstance(arrival, int | float) or not math.isfinite(arrival):
         yield f"arrival_time must be seconds of time.monotonic(), not {arrival!r}"
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _salt_of(prompt: Prompt) -> tuple[str, Prompt]:

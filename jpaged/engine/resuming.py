@@ -5,7 +5,7 @@ device    the pages that anybody holds, the prefix cache knows, or the host keep
 clock     goes on from the instant of the snapshot, so that nobody seems to have waited
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from jpaged.config import EngineConfig
 from jpaged.engine.freezing import freeze, thaw
@@ -36,14 +36,16 @@ def take(
     scheduler = host.live.scheduler
     policy = scheduler.policy
     is_ours = type(policy).__module__.startswith("jpaged.")
+    state = freeze(host)
     pages = scheduler.kept_pages()
     parcels = [executor.host.parcel(sequence) for sequence in _swapped(scheduler)]
     return Snapshot(
         mark=mark,
-        config=asdict(config) | {"policy": None},
+        # without the policy: `asdict` would copy it
+        config=asdict(replace(config, policy="fcfs")) | {"policy": None},
         taken_at=now,
-        state=freeze(host),
-        portable_state=freeze(host, left_out=None if is_ours else policy),
+        state=state,
+        portable_state=state if is_ours else freeze(host, left_out=policy),
         policy=None if is_ours else type(policy).__qualname__,
         pages=tuple(pages),
         kv_pages=executor.read_pages(pages),

@@ -157,8 +157,6 @@ class CompiledSteps:
         """Stops the compiler and lets everything go."""
         self._stop.set()
         self.wait()
-        self.steps.clear()
-        self.resamples.clear()
-        for moves in (self.copies, self.gathers, self.scatters):
-            moves.clear()
+        for kind in (self.steps, self.resamples, self.copies, self.gathers, self.scatters):
+            kind.clear()
         self.score = None
