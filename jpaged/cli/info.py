@@ -19,6 +19,8 @@ def run(args: argparse.Namespace) -> int:
         sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
     )
     windows = sorted({spec.window for spec in model.kv_spec if spec.window})
+    notes = {each: f" ({count:,} places)" for each, count in sizes.windows}
+    seen = [f"{each}{notes.get(each, '')}" for each in windows]
     cache = f"{sizes.num_pages:,} of {sizes.page_size} tokens"
     rows = {
         "folder": folder,
@@ -26,11 +28,11 @@ def run(args: argparse.Namespace) -> int:
         "parameters": f"{num_parameters(model.params):,} ({_size(num_bytes(model.params))})",
         "layers": len(model.kv_spec),
         "kv heads x width": f"{model.kv_spec[0].kv_heads} x {model.kv_spec[0].head_dim}",
-        "sliding window": ", ".join(map(str, windows)) or "none",
+        "sliding window": ", ".join(seen) or "none",
         "vocabulary": f"{model.vocab:,}",
         "positions": f"{model.max_positions:,} (engine: {sizes.max_model_len:,})",
         "cache a token": _size(page_bytes // sizes.page_size),
-        "pages": f"{cache} ({_size(page_bytes * sizes.num_pages)})",
+        "pages": f"{cache} ({_size(sizes.cache_bytes)})",
         "step shapes": f"{len(buckets.all)}: {' '.join(map(str, buckets.all))}",
     }
     for name, value in rows.items():

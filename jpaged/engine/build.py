@@ -19,12 +19,13 @@ from jpaged.errors import ConfigError
 from jpaged.layers.paged import KVSpec
 from jpaged.models.loading import AbstractModel, load_params, read_folder
 from jpaged.runner.executor import DeviceExecutor
-from jpaged.runner.memory import bytes_per_page, plan_host_pages, plan_pages
+from jpaged.runner.memory import CacheBytes, bytes_per_page, plan_host_pages, plan_pages
 from jpaged.runner.packing import pack_for_cpu
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import BucketLadder
 from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.places import places_wanted
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.weights.folder import find_folder
 from jpaged.weights.functional import Params, num_bytes
@@ -44,6 +45,8 @@ class Sizes:
     max_num_seqs: int
     num_host_pages: int = 0
     window: int | None = None  # how far back any layer looks; None if one looks at everything
+    windows: tuple[tuple[int, int], ...] = ()  # narrower ones, and how many places they have
+    cache_bytes: int = 0
 
     @property
     def pages_per_sequence(self) -> int:
@@ -58,10 +61,12 @@ def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
             f"max_model_len={longest} is beyond the model's {model.max_positions} positions; "
             "lower it"
         )
-    seats = config.max_num_seqs * math.ceil(longest / config.page_size)
+    window = common_window(model.kv_spec)
+    places = narrower_windows(config, model.kv_spec)
+    cache_bytes = plan_bytes(model, config.page_size, places)
     num_pages = plan_pages(
-        bytes_per_page(model.kv_spec, config.page_size, model.dtype),
-        seats,
+        cache_bytes,
+        config.max_num_seqs * math.ceil(longest / config.page_size),
         num_pages=config.num_pages,
         kv_cache_memory_bytes=config.kv_cache_memory_bytes,
         gpu_memory_utilization=config.gpu_memory_utilization,
@@ -77,16 +82,48 @@ def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
     # a step never needs more tokens than all seats hold
     budget = min(budget, config.max_num_seqs * longest)
     page_bytes = bytes_per_page(model.kv_spec, config.page_size, model.dtype)
-    num_host_pages = plan_host_pages(page_bytes, config.num_host_pages, config.swap_space)
-    seats, size = config.max_num_seqs, config.page_size
-    window = common_window(model.kv_spec)
-    return Sizes(longest, num_pages, size, budget, seats, num_host_pages, window)
+    return Sizes(
+        max_model_len=longest,
+        num_pages=num_pages,
+        page_size=config.page_size,
+        max_num_batched_tokens=budget,
+        max_num_seqs=config.max_num_seqs,
+        num_host_pages=plan_host_pages(page_bytes, config.num_host_pages, config.swap_space),
+        window=window,
+        # with a place for every page there is nothing to give back
+        windows=tuple((each, most) for each, most in places.items() if most < num_pages),
+        cache_bytes=cache_bytes(num_pages),
+    )
 
 
 def common_window(kv_spec: tuple[KVSpec, ...]) -> int | None:
     """The widest window, if every layer has one: what lies behind it no layer reads."""
     windows = [spec.window for spec in kv_spec]
     return None if None in windows else max(window for window in windows if window is not None)
+
+
+def narrower_windows(config: EngineConfig, kv_spec: tuple[KVSpec, ...]) -> dict[int, int]:
+    """The windows of layers that see less than others, and how many places each needs at most."""
+    widest = common_window(kv_spec)
+    narrower = sorted({spec.window for spec in kv_spec if spec.window} - {widest})
+    seats, budget = config.max_num_seqs, config.max_num_batched_tokens
+    return {each: places_wanted(each, config.page_size, seats, budget) for each in narrower}
+
+
+def plan_bytes(model: AbstractModel, page_size: int, places: dict[int, int]) -> CacheBytes:
+    """What a cache will take."""
+
+    def size_of(*layers: KVSpec) -> int:
+        return bytes_per_page(layers, page_size, model.dtype)
+
+    layers = model.kv_spec
+    return CacheBytes(
+        page=size_of(*(spec for spec in layers if spec.window not in places)),
+        windows=tuple(
+            (most, size_of(*(spec for spec in layers if spec.window == window)))
+            for window, most in places.items()
+        ),
+    )
 
 
 def _fit_length(config: EngineConfig, longest: int, capacity: int) -> int:
@@ -121,7 +158,12 @@ def build_executor(
     use_compilation_cache()
     params = pack_for_cpu(model.graph, _load(config, folder, model))
     packer = StepPacker(
-        sizes.num_pages, sizes.page_size, model.vocab, sizes.max_model_len, sizes.max_num_seqs
+        sizes.num_pages,
+        sizes.page_size,
+        model.vocab,
+        sizes.max_model_len,
+        sizes.max_num_seqs,
+        dict(sizes.windows),
     )
     program = StepProgram(
         model.graph, params, model.kv_spec, packer, model.dtype, config.max_logprobs
@@ -164,7 +206,7 @@ def _load(config: EngineConfig, folder: Path, model: AbstractModel) -> Params:
 
 def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
     return Scheduler(
-        PagePool(sizes.num_pages, sizes.page_size),
+        PagePool(sizes.num_pages, sizes.page_size, windows=dict(sizes.windows)),
         policies.resolve(config.policy),
         max_num_seqs=sizes.max_num_seqs,
         max_num_batched_tokens=sizes.max_num_batched_tokens,

@@ -20,6 +20,8 @@ PLAIN = {
     ("collections", "deque"),
     ("collections", "OrderedDict"),
     ("collections", "Counter"),
+    ("array", "array"),
+    ("array", "_array_reconstructor"),
     ("random", "Random"),
     ("_random", "Random"),
 }

@@ -5,6 +5,7 @@ device    the pages that anybody holds, the prefix cache knows, or the host keep
 clock     goes on from the instant of the snapshot, so that nobody seems to have waited
 """
 
+from collections.abc import Sequence as Pages
 from dataclasses import asdict, dataclass, replace
 
 from jpaged.config import EngineConfig
@@ -48,7 +49,7 @@ def take(
         portable_state=state if is_ours else freeze(host, left_out=policy),
         policy=None if is_ours else type(policy).__qualname__,
         pages=tuple(pages),
-        kv_pages=executor.read_pages(pages),
+        kv_pages=executor.read_pages(_numbers(scheduler, pages)),
         parcels=tuple(executor.in_plain_order(kept) for kept in parcels),
     )
 
@@ -73,10 +74,16 @@ def put(
     if policy is not None:
         host.live.scheduler.policy = policy
     executor.clear()
-    executor.write_pages(snapshot.pages, snapshot.kv_pages)
+    executor.write_pages(_numbers(host.live.scheduler, snapshot.pages), snapshot.kv_pages)
     for sequence, parcel in zip(_swapped(host.live.scheduler), snapshot.parcels, strict=True):
         executor.host.put(sequence, executor.in_own_order(parcel))
     return host
+
+
+def _numbers(scheduler: Scheduler, pages: Pages[int]) -> list[list[int]]:
+    """Of these pages, and of their places for each narrower window."""
+    pool = scheduler.pool
+    return [list(pages), *([places.of[page] for page in pages] for places in pool.windows)]
 
 
 def _swapped(scheduler: Scheduler) -> list[Sequence]:

@@ -21,7 +21,7 @@ from jpaged.errors import SnapshotMismatch
 from jpaged.layers.paged import KVPages
 from jpaged.models.base import KVCache
 
-FORMAT = 1
+FORMAT = 2
 SIZES = ("page_size", "num_pages", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
 SAMPLED_BYTES, SAMPLES = 4096, 64  # of each file of weights
 

@@ -56,7 +56,8 @@ class Attention(nnx.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
             q, k = self.rope(q, table.positions), self.rope(k, table.positions)
+        near = table.within(self.window)
         out, *pages = write_and_attend(
-            q, k, v, kv.k, kv.v, table, scale=self.scale, window=self.window
+            q, k, v, kv.k, kv.v, near, scale=self.scale, window=self.window
         )
         return self.o(out.reshape(T, self.heads * self.head_dim)), KVPages(*pages)

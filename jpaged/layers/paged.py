@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from pallas_kernels.page_table import PageTable
+from pallas_kernels.page_table import PageTable, PlacedPages
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,4 @@ class KVPages(NamedTuple):
         return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
-__all__ = ["KVPages", "KVSpec", "PageTable"]
+__all__ = ["KVPages", "KVSpec", "PageTable", "PlacedPages"]

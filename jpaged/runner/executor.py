@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from jpaged.layers.paged import KVPages
 from jpaged.models.base import KVCache
 from jpaged.runner.compile_monitor import Watch, report_late, watching
 from jpaged.runner.compiled import CompiledSteps, Progress
-from jpaged.runner.host_pages import HostPages
+from jpaged.runner.host_pages import HostPages, Numbers
 from jpaged.runner.interrupts import uninterrupted
 from jpaged.runner.letter import seal
 from jpaged.runner.memory import MemoryReport, free_bytes
@@ -61,7 +61,7 @@ class DeviceExecutor:
         self.kv_pages = program.kv_pages()
         self.late = Watch()
         self.compiled = CompiledSteps(program, buckets, swaps)
-        self.host = HostPages(self.compiled, program.packer.num_pages)
+        self.host = HostPages(self.compiled)
         self._is_warm = False
         self._tokens = program.no_tokens()  # of the latest step
 
@@ -98,20 +98,24 @@ class DeviceExecutor:
 
     def _move_pages(self, batch: ScheduledBatch) -> None:
         """To the host, within the cache, and from the host, before the step."""
-        for sequence, pages in batch.swap_outs:
-            self.host.save(self.kv_pages, sequence, pages)
+        kinds = (batch, *batch.placed)
+        for index, (sequence, _) in enumerate(batch.swap_outs):
+            numbers = [each.swap_outs[index][1] for each in kinds]
+            self.host.save(self.kv_pages, sequence, numbers)
         if batch.page_copies:
-            self._copy_pages(batch.page_copies)
-        for sequence, first, pages in batch.swap_ins:
+            self._copy_pages([each.page_copies for each in kinds])
+        for index, (sequence, first, _) in enumerate(batch.swap_ins):
+            numbers = [each.swap_ins[index][2] for each in kinds]
             with uninterrupted():
-                self.kv_pages = self.host.restore(self.kv_pages, sequence, first, pages)
+                self.kv_pages = self.host.restore(self.kv_pages, sequence, first, numbers)
 
-    def _copy_pages(self, pairs: tuple[tuple[int, int], ...]) -> None:
-        count = next(count for count in self.compiled.num_copies if count >= len(pairs))
+    def _copy_pages(self, pairs: list[tuple[tuple[int, int], ...]]) -> None:
+        num_pairs = len(pairs[0])
+        count = next(count for count in self.compiled.num_copies if count >= num_pairs)
         self._expect(f"copying {count} pages", count in self.compiled.copies)
         copy = self.compiled.copier(count)
-        padded = np.full((2, count), self.program.packer.num_pages, np.int32)
-        padded[:, : len(pairs)] = np.array(pairs).T
+        padded = self.program.nowhere(2, count)
+        padded[:, :, :num_pairs] = np.array(pairs).transpose(0, 2, 1)
         with watching(self.late), uninterrupted():
             self.kv_pages = copy(self.kv_pages, padded)
 
@@ -172,23 +176,27 @@ class DeviceExecutor:
         twin.program = self.program.twin()
         twin.kv_pages, twin._tokens = twin.program.kv_pages(), twin.program.no_tokens()
         twin.late, twin.is_twin = Watch(), True
-        twin.host = HostPages(self.compiled, twin.program.packer.num_pages)
+        twin.host = HostPages(self.compiled)
         return twin
 
     def clear(self) -> None:
         """Forgets who sat where and what the host kept: other sequences will come."""
         self.program = self.program.twin()
-        self.host = HostPages(self.compiled, self.program.packer.num_pages)
+        self.host = HostPages(self.compiled)
 
-    def read_pages(self, pages: Sequence[int]) -> KVCache:
-        """Copies of pages, on the host, in plain order, side by side and padded."""
-        rows = self.compiled.gather(len(pages))(self.kv_pages, self.host.padded(pages))
+    def read_pages(self, numbers: Numbers) -> KVCache:
+        """Copies of pages, on the host, in plain order, side by side and padded.
+
+        numbers: of the pages, and of their places for each narrower window.
+        """
+        rows = self.compiled.gather(len(numbers[0]))(self.kv_pages, self.host.padded(numbers))
         return self.in_plain_order(rows)
 
-    def write_pages(self, pages: Sequence[int], rows: KVCache) -> None:
+    def write_pages(self, numbers: Numbers, rows: KVCache) -> None:
         """Puts what `read_pages` gave into these pages."""
-        scatter = self.compiled.scatter(len(pages))
-        self.kv_pages = scatter(self.kv_pages, self.in_own_order(rows), self.host.padded(pages))
+        scatter = self.compiled.scatter(len(numbers[0]))
+        rows, padded = self.in_own_order(rows), self.host.padded(numbers)
+        self.kv_pages = scatter(self.kv_pages, rows, padded)
 
     def in_plain_order(self, rows: KVCache) -> KVCache:
         """From the order in which the kernels keep pages here."""

@@ -16,35 +16,38 @@ from jpaged.models.base import KVCache
 from jpaged.runner.compiled import CompiledSteps
 from jpaged.scheduling.request import Sequence
 
+Numbers = Pages[Pages[int]]  # of pages, and of their places for each narrower window
+
 
 class HostPages:
     """What was saved of each sequence; it is forgotten with the sequence."""
 
-    def __init__(self, compiled: CompiledSteps, num_pages: int):
-        self.compiled, self.num_pages = compiled, num_pages
+    def __init__(self, compiled: CompiledSteps):
+        self.compiled = compiled
         self._kept: WeakKeyDictionary[Sequence, KVCache] = WeakKeyDictionary()
 
-    def save(self, kv_pages: KVCache, sequence: Sequence, pages: Pages[int]) -> None:
+    def save(self, kv_pages: KVCache, sequence: Sequence, numbers: Numbers) -> None:
         """Keeps the contents of a sequence's pages, its first ones."""
-        rows = self.compiled.gather(len(pages))(kv_pages, self.padded(pages))
+        rows = self.compiled.gather(len(numbers[0]))(kv_pages, self.padded(numbers))
         self._kept[sequence] = jax.device_put(rows, jax.memory.Space.Host)
 
     def restore(
-        self, kv_pages: KVCache, sequence: Sequence, first: int, pages: Pages[int]
+        self, kv_pages: KVCache, sequence: Sequence, first: int, numbers: Numbers
     ) -> KVCache:
         """Writes what was kept, from its `first` page on, to these pages, and forgets it."""
         kept = self._kept.pop(sequence)
-        if not pages:
+        if not numbers[0]:
             return kv_pages
-        skipped = [self.num_pages] * first  # beyond the cache: written nowhere
         rows = jax.device_put(kept, jax.memory.Space.Device)
-        scatter = self.compiled.scatter(first + len(pages))
-        return scatter(kv_pages, rows, self.padded([*skipped, *pages]))
+        scatter = self.compiled.scatter(first + len(numbers[0]))
+        return scatter(kv_pages, rows, self.padded(numbers, first))
 
-    def padded(self, pages: Pages[int]) -> np.ndarray:
-        """Numbers of pages, with padding that lies beyond the cache."""
-        padded = np.full(self.compiled.num_moved(len(pages)), self.num_pages, np.int32)
-        padded[: len(pages)] = pages
+    def padded(self, numbers: Numbers, skipped: int = 0) -> np.ndarray:
+        """The numbers after so many that are skipped; both they and the padding behind lie beyond
+        the cache: written nowhere."""
+        count = skipped + len(numbers[0])
+        padded = self.compiled.program.nowhere(self.compiled.num_moved(count))
+        padded[:, skipped:count] = numbers
         return padded
 
     def parcel(self, sequence: Sequence) -> KVCache:

@@ -1,6 +1,7 @@
 """How many pages fit."""
 
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import jax
@@ -17,8 +18,25 @@ def bytes_per_page(kv_spec: tuple[KVSpec, ...], page_size: int, dtype: jnp.dtype
     return page_size * sum(spec.bytes_per_token(dtype) for spec in kv_spec)
 
 
+@dataclass(frozen=True)
+class CacheBytes:
+    """Bytes of a cache of so many pages: what a page takes in the layers that keep all of them, and
+    of each narrower window the most places, and what one takes."""
+
+    page: int
+    windows: tuple[tuple[int, int], ...] = ()
+
+    def __call__(self, num_pages: int) -> int:
+        narrower = sum(min(num_pages, most) * size for most, size in self.windows)
+        return num_pages * self.page + narrower
+
+    def num_fitting(self, room: int) -> int:
+        """The most pages that fit."""
+        return bisect_right(range(1, room // max(1, self.page) + 1), room, key=self)
+
+
 def plan_pages(
-    page_bytes: int,
+    cache_bytes: CacheBytes,
     wanted_pages: int,
     *,
     num_pages: int | None,
@@ -34,14 +52,14 @@ def plan_pages(
     if num_pages is not None:
         return num_pages
     if kv_cache_memory_bytes is not None:
-        fitting = kv_cache_memory_bytes // page_bytes
+        fitting = cache_bytes.num_fitting(kv_cache_memory_bytes)
         source = f"kv_cache_memory_bytes={kv_cache_memory_bytes}"
     else:
         room = _room(gpu_memory_utilization, weight_bytes)
-        fitting = min(room // page_bytes, wanted_pages)
+        fitting = min(cache_bytes.num_fitting(room), wanted_pages)
         source = f"{room} free bytes"
     if fitting < 1:
-        raise ConfigError(f"{source} hold no page of {page_bytes} bytes; give it more memory")
+        raise ConfigError(f"{source} hold no page of {cache_bytes(1)} bytes; give it more memory")
     return int(fitting)
 
 

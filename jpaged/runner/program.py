@@ -49,9 +49,9 @@ class StepProgram:
         self._previous = jax.ShapeDtypeStruct((packer.max_num_seqs,), jnp.int32)
         self._graph = graph
         self._resample = jax.jit(partial(resample, max_logprobs))
-        self._gather = jax.jit(gather_pages)
-        self._scatter = jax.jit(scatter_pages, donate_argnums=0)
-        self._copy = jax.jit(lambda kv, pairs: copy_pages(kv, *pairs), donate_argnums=0)
+        self._gather = jax.jit(self._each_kind(gather_pages))
+        self._scatter = jax.jit(self._each_kind(scatter_pages), donate_argnums=0)
+        self._copy = jax.jit(self._each_kind(copy_pages), donate_argnums=0)
         self._score = jax.jit(partial(score, graph, max_logprobs))
         # GPUs would round float32 factors to TF32, and greedy tokens would no longer be exact
         self._precision = "highest" if kv_dtype == jnp.float32 else "default"
@@ -66,10 +66,46 @@ class StepProgram:
         """The answer of a step that never was."""
         return jnp.zeros(self.packer.max_num_seqs, jnp.int32)
 
+    @property
+    def num_pages(self) -> tuple[int, ...]:
+        """Of the cache, and the places of each narrower window."""
+        return self.packer.num_pages, *self.packer.windows.values()
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Each layer's entry in `num_pages`."""
+        windows = list(self.packer.windows)
+        return tuple(
+            windows.index(spec.window) + 1 if spec.window in windows else 0 for spec in self.kv_spec
+        )
+
     def kv_pages(self) -> KVCache:
         """An empty cache, one entry a layer."""
-        size = (self.packer.num_pages, self.packer.page_size, self.kv_dtype)
-        return tuple(KVPages.zeros(spec, *size) for spec in self.kv_spec)
+        size = (self.packer.page_size, self.kv_dtype)
+        return tuple(
+            KVPages.zeros(spec, self.num_pages[kind], *size)
+            for spec, kind in zip(self.kv_spec, self.kinds, strict=True)
+        )
+
+    def nowhere(self, *shape: int) -> np.ndarray:
+        """i32[kinds, *shape]: numbers beyond the cache, which nothing is written to."""
+        count = np.array(self.num_pages, np.int32).reshape(-1, *[1] * len(shape))
+        return np.broadcast_to(count, (len(count), *shape)).copy()
+
+    def _each_kind(self, move: Callable[..., Any]) -> Callable[..., KVCache]:
+        """Moves pages of every layer, by the numbers that they have there.
+
+        The last argument is i32[kinds, ..., M]; those before it have an entry for each layer.
+        """
+
+        def moved(*arguments):
+            *layers, numbers = arguments
+            return tuple(
+                move(*each, *jnp.atleast_2d(numbers[kind]))
+                for *each, kind in zip(*layers, self.kinds, strict=True)
+            )
+
+        return moved
 
     def lower(self, bucket: Bucket) -> jax.stages.Lowered:
         """The step for the bucket's shapes."""
@@ -92,22 +128,22 @@ class StepProgram:
 
     def lower_gather(self, num_pages: int) -> jax.stages.Lowered:
         """Pages side by side, to be sent to the host."""
-        pages = jax.ShapeDtypeStruct((num_pages,), jnp.int32)
+        pages = jax.ShapeDtypeStruct((len(self.num_pages), num_pages), jnp.int32)
         return self._gather.lower(jax.eval_shape(self.kv_pages), pages)
 
     def lower_scatter(self, num_pages: int) -> jax.stages.Lowered:
         """Pages that lay side by side, back into the cache; padding goes to P."""
-        pages = jax.ShapeDtypeStruct((num_pages,), jnp.int32)
+        pages = jax.ShapeDtypeStruct((len(self.num_pages), num_pages), jnp.int32)
         kv_shapes = jax.eval_shape(self.kv_pages)
-        rows = jax.eval_shape(gather_pages, kv_shapes, pages)
+        rows = jax.eval_shape(self._gather, kv_shapes, pages)
         return self._scatter.lower(kv_shapes, rows, pages)
 
     def lower_copy(self, num_copies: int) -> jax.stages.Lowered:
-        """Copies of pages within the cache, (from, to) in rows of i32[2, M]; padding goes to P.
+        """Copies of pages within the cache, (from, to) in i32[kinds, 2, M]; padding goes to P.
 
         Not a part of the step: few steps copy, and for those that do not it would be work.
         """
-        pairs = jax.ShapeDtypeStruct((2, num_copies), jnp.int32)
+        pairs = jax.ShapeDtypeStruct((len(self.num_pages), 2, num_copies), jnp.int32)
         return self._copy.lower(jax.eval_shape(self.kv_pages), pairs)
 
     def lower_resample(self, num_sequences: int) -> jax.stages.Lowered:

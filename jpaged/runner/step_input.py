@@ -4,12 +4,16 @@
 # pyright: reportArgumentType=false, reportReturnType=false
 
 import os
+from array import array
+from collections.abc import Iterable, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from jpaged.layers.paged import PageTable
+from jpaged.layers.paged import PageTable, PlacedPages
+from jpaged.runner.placing import in_places
 from jpaged.runner.sampling_rows import SamplingRows
 from jpaged.runner.seats import Seats
 from jpaged.runner.step import StepInput
@@ -39,17 +43,25 @@ class StepPacker:
     """Lays batches out for the device, one after another, in the order in which they run.
 
     max_num_seqs: the most sequences of a step; the tokens of the step before come in so many rows.
+    windows: narrower windows, and how many places they have; see `Places`.
     """
 
     def __init__(
-        self, num_pages: int, page_size: int, vocab: int, max_model_len: int, max_num_seqs: int
+        self,
+        num_pages: int,
+        page_size: int,
+        vocab: int,
+        max_model_len: int,
+        max_num_seqs: int,
+        windows: Mapping[int, int] = MappingProxyType({}),
     ):
-        self.num_pages, self.page_size = num_pages, page_size
+        self.num_pages, self.page_size, self.windows = num_pages, page_size, dict(windows)
         self.vocab, self.max_num_seqs = vocab, max(2, max_num_seqs)  # buckets have two rows
         self.seats = Seats(2 * max_num_seqs, -(-max_model_len // page_size))
         self.sampling = SamplingRows(self.seats.num_seats, vocab, max_model_len)
         self._row_of: dict[Sequence, int] = {}  # in the step before
-        self._sizes = (num_pages, page_size, vocab, max_model_len, max_num_seqs)
+        self._nowhere = [array("i", [count]) * num_pages for count in self.windows.values()]
+        self._sizes = (num_pages, page_size, vocab, max_model_len, max_num_seqs, windows)
 
     def empty(self) -> "StepPacker":
         """One like this in which nobody sits."""
@@ -65,8 +77,11 @@ class StepPacker:
         seats[: len(taken)] = taken
         fill = self._decode if batch.is_decode else self._mixed
         tokens, from_previous, table = fill(batch, bucket, seats)
+        table = table._replace(placed=self._placed(table, (each.place_of for each in batch.placed)))
         if DEBUG:
             check_table(table, self.num_pages)
+            for window, num_places in self.windows.items():
+                check_table(table.within(window), num_places)
         self._row_of = dict(zip(sequences, range(len(sequences)), strict=True))
         sample_at = np.zeros(bucket.num_sequences, np.int32)
         sample_at[: len(taken)] = table.query_starts[1 : len(taken) + 1] - 1
@@ -84,6 +99,7 @@ class StepPacker:
             pages=np.zeros((B, N), np.int32),
             lengths=np.zeros(B, np.int32),
         )
+        table = table._replace(placed=self._placed(table, self._nowhere))
         return StepInput(
             tokens=np.zeros(T, np.int32),
             from_previous=np.full(T, -1, np.int32),
@@ -135,6 +151,13 @@ class StepPacker:
         self._skip_rereads(batch, query_starts, write_slots)
         table = PageTable(positions, write_slots, query_starts, pages, lengths)
         return tokens, from_previous, table
+
+    def _placed(self, table: PageTable, place_of: Iterable["array[int]"]) -> dict[int, PlacedPages]:
+        """The table for layers of each narrower window."""
+        return {
+            window: in_places(table, each, num_places, self.page_size)
+            for (window, num_places), each in zip(self.windows.items(), place_of, strict=True)
+        }
 
     def _slots(self, pages: np.ndarray, row: np.ndarray, positions: np.ndarray, T: int):
         """Each token's place in the cache; padding's lies beyond it."""

@@ -1,10 +1,26 @@
 """The two letters between scheduler and executor: what to run, and what came of it."""
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from jpaged.scheduling.request import Sequence
+
+
+@dataclass(frozen=True)
+class PlacedMoves:
+    """What moves before a step, for layers of a narrower window: one to one as in the batch, but in
+    places, or num_places where there is none.
+
+    place_of: i32[P] of every page, for this step's table.  It is the pool's own: read it before
+    the next step is scheduled.
+    """
+
+    place_of: "array[int]"
+    swap_outs: tuple[tuple[Sequence, tuple[int, ...]], ...] = ()
+    page_copies: tuple[tuple[int, int], ...] = ()
+    swap_ins: tuple[tuple[Sequence, int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -19,6 +35,7 @@ class ScheduledBatch:
                                            what is not named there is forgotten
 
     has_rereads: whether any sequence begins with a token that lies in its pages already.
+    placed: the moves for layers of narrower windows, see `Places`.
     """
 
     items: tuple[tuple[Sequence, int], ...]
@@ -27,6 +44,7 @@ class ScheduledBatch:
     page_copies: tuple[tuple[int, int], ...] = ()
     swap_ins: tuple[tuple[Sequence, int, tuple[int, ...]], ...] = ()
     has_rereads: bool = False
+    placed: tuple[PlacedMoves, ...] = ()
 
     @cached_property
     def num_tokens(self) -> int:

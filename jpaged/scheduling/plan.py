@@ -17,6 +17,7 @@ before the step.
 from collections.abc import Callable
 
 from jpaged.scheduling.batch import ScheduledBatch
+from jpaged.scheduling.moves import Moves
 from jpaged.scheduling.queues import Queues
 from jpaged.scheduling.request import Sequence, Status
 from jpaged.scheduling.sharing import Found
@@ -47,9 +48,7 @@ class StepPlan:
         self.can_chunk = can_chunk
         self.grants: dict[Sequence, int] = {}
         self.promised: dict[Sequence, list[int]] = {}
-        self.copies: dict[Sequence, tuple[int, int]] = {}
-        self.swap_outs: dict[Sequence, tuple[int, ...]] = {}
-        self.swap_ins: dict[Sequence, tuple[int, tuple[int, ...]]] = {}
+        self.moves = Moves(queues.pool)
         self.preempted: list[Sequence] = []
         self.admitted: list[Sequence] = []
         # who only waits for an expected token needs nothing
@@ -84,15 +83,17 @@ class StepPlan:
         """The batch.  Somebody is let in if all are idle."""
         if not self.grants and self.queues.waiting:
             self._let_in()
-        for sequence in self.swap_ins:
+        moves = self.moves
+        for sequence in moves.returning:
             self.queues.leave_host(sequence)
         return ScheduledBatch(
             tuple(self.grants.items()),
             tuple(self.preempted),
-            tuple(self.swap_outs.items()),
-            tuple(self.copies.values()),
-            tuple((sequence, *pages) for sequence, pages in self.swap_ins.items()),
+            moves.outs(),
+            moves.copies(),
+            moves.ins(),
             self._has_rereads,
+            moves.placed(),
         )
 
     def _let_in(self) -> None:
@@ -185,9 +186,9 @@ class StepPlan:
         queues.admit(sequence, found)
         if sequence.num_swapped > found.num_tokens:
             first = len(sequence.pages)
-            self.swap_ins[sequence] = first, tuple(queues.bring_back(sequence))
+            self.moves.bring_in(sequence, first, queues.bring_back(sequence))
         elif sequence.num_swapped:
-            self.swap_ins[sequence] = 0, ()
+            self.moves.bring_in(sequence, 0, ())
         if found.num_there < found.num_tokens:
             queues.sharing.num_there[sequence] = found.num_there
         if found.writer is not None:
@@ -200,14 +201,14 @@ class StepPlan:
         """The full pages that need not come from the host."""
         if sequence.num_swapped_passed:  # then the host has all that is still read
             return Found([], 0, 0)
-        full = found.num_tokens // self._page_size
-        count = full * self._page_size
-        return Found(found.pages[:full], count, min(found.num_there, count), found.writer)
+        pages = found.pages[: found.num_tokens // self._page_size]
+        pages = pages[: self.queues.pool.num_in_sight(pages)]
+        count = len(pages) * self._page_size
+        return Found(pages, count, min(found.num_there, count), found.writer)
 
     def _retreat(self, sequence: Sequence, was_wished: bool) -> None:
         """Takes an admission back.  `was_wished`: only the budget stood against it."""
-        self.copies.pop(sequence, None)
-        self.swap_ins.pop(sequence, None)  # the host keeps what it has
+        self.moves.take_back(sequence)
         self.queues.retreat(sequence)
         self._has_refused |= was_wished
         self._unpromised = None  # its pages are free again
@@ -240,9 +241,12 @@ class StepPlan:
     def _copy(self, sequence: Sequence, place: int) -> None:
         """Gives the sequence a copy of one of its pages."""
         pool, source = self.queues.pool, sequence.pages[place]
+        numbers = pool.numbers(source)
+        for places in pool.windows:
+            places.leave([source], pool.remembered)
         pool.release([source])
         [target] = pool.allocate(1)  # perhaps the very same
-        self.copies[sequence] = source, target
+        self.moves.copy(sequence, numbers, target)
         self.queues.sharing.in_the_making.add(target)
         sequence.pages = [*sequence.pages[:place], target, *sequence.pages[place + 1 :]]
 
@@ -263,7 +267,7 @@ class StepPlan:
 
     def _preempt(self, victim: Sequence) -> None:
         self.budget += self.grants.pop(victim, 0)
-        if self.copies.pop(victim, None):  # then its last page will hold nothing
+        if self.moves.copies_for(victim):  # then its last page will hold nothing
             victim.num_computed -= victim.num_computed % self._page_size
             victim.is_reread = False
         for page in self.promised.pop(victim, ()):
@@ -273,10 +277,12 @@ class StepPlan:
 
     def _send_away(self, victim: Sequence) -> None:
         """Back to the waiting, with its pages going to the host if that is wanted."""
-        is_there = self.swap_ins.pop(victim, None)  # the host has not let go of them yet
+        is_there = self.moves.comes_in(victim)  # the host has not let go of them yet
+        self.moves.take_back(victim)
         if not is_there and self.wants_swap(victim):
             num_tokens = self.queues.sharing.num_there_of(victim)
             pages = victim.pages[victim.num_passed : self.queues.pool.pages_for(num_tokens)]
+            pages = pages if self.queues.sees_all_behind(victim, num_tokens) else []
             if pages and self.queues.host.take(victim, num_tokens, len(pages)):
-                self.swap_outs[victim] = tuple(pages)
+                self.moves.send_out(victim, pages)
         self.queues.preempt(victim)

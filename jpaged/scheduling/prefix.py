@@ -14,7 +14,7 @@ goes on from there gets a copy (see `StepPlan`).
 """
 
 from array import array
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
@@ -103,13 +103,13 @@ class PrefixCache:
         return pages
 
     def match_tail(
-        self, parent: bytes, tokens: Sequence[int], unless: Container[int] = ()
+        self, parent: bytes, tokens: Sequence[int], is_usable: Callable[[int], bool]
     ) -> tuple[int, int]:
         """The page behind `parent` that begins with the most of `tokens`, and how many it does."""
         best, most = -1, 0
         for known in islice(reversed(self._below.get(parent, {}).values()), MOST_TAILS):
             count = num_common(known.tokens, tokens)
-            if count > most and known.page not in unless:
+            if count > most and is_usable(known.page):
                 best, most = known.page, count
         return best, most
 
@@ -146,7 +146,7 @@ class PrefixCache:
     def disown(self, page: int) -> None:
         """Forgets a held page whose keys and values will not be written after all."""
         self.forget(page)
-        self.pool.remembered[page] = False
+        self.pool.forget(page)
 
     def reset(self) -> None:
         """Forgets everything.  Pages that sequences hold stay theirs."""

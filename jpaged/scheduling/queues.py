@@ -88,6 +88,9 @@ class Queues:
         if self.cache is not None:
             self.cache.count_hits(pages)
         sequence.pages, sequence.num_passed = list(pages), num_passed
+        sequence.unseen = [places.seen_from(num_tokens) for places in self.pool.windows]
+        for places, first in zip(self.pool.windows, sequence.unseen, strict=True):
+            places.look(pages[first:])
         sequence.is_reread = 0 < num_tokens == len(sequence.tokens)
         sequence.num_computed = num_tokens - sequence.is_reread
         sequence.num_remembered = num_tokens // self.pool.page_size
@@ -103,8 +106,12 @@ class Queues:
         if pages := self.sharing.next_pages(sequence):
             for page in pages:
                 self.pool.share(page)
+            first = len(sequence.pages)
             sequence.pages += pages
             written = len(sequence.pages) * size
+            for index, places in enumerate(self.pool.windows):
+                self._look_on(sequence, index, places.seen_from(written), before=first)
+                places.look(sequence.pages[max(first, sequence.unseen[index]) :])
             # what is expected follows from the last known token, which need not be computed again
             ends = len(sequence.tokens) + sequence.num_expected
             sequence.is_reread = written == ends
@@ -116,6 +123,10 @@ class Queues:
 
         Whoever forks here computes the last token once more, and so looks one token further back.
         """
+        for index, places in enumerate(self.pool.windows):
+            for sequence in self.running:
+                seen_from = places.seen_from(sequence.num_computed - 1)
+                self._look_on(sequence, index, seen_from, before=len(sequence.pages))
         if self.window is None:
             return
         for sequence in self.running:
@@ -123,6 +134,14 @@ class Queues:
             if passed > sequence.num_passed:
                 self.pool.release(reversed(sequence.pages[sequence.num_passed : passed]))
                 sequence.num_passed = passed
+
+    def _look_on(self, sequence: Sequence, index: int, seen_from: int, before: int) -> None:
+        """Layers of a window look from this page on now; it had been looking at those `before`."""
+        unseen = sequence.unseen[index]
+        if seen_from > unseen:
+            left = sequence.pages[unseen : min(seen_from, before)]
+            self.pool.windows[index].leave(left, self.pool.remembered)
+            sequence.unseen[index] = seen_from
 
     def retreat(self, sequence: Sequence) -> None:
         """Takes an admission back, as if it had never been."""
@@ -151,8 +170,10 @@ class Queues:
 
     def _let_go(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        for places, first in zip(self.pool.windows, sequence.unseen, strict=True):
+            places.leave(reversed(sequence.pages[first:]), self.pool.remembered)
         self.pool.release(reversed(sequence.held_pages))
-        sequence.pages, sequence.num_passed = [], 0
+        sequence.pages, sequence.num_passed, sequence.unseen = [], 0, []
         sequence.num_computed = 0
         sequence.is_reread = sequence.shares_tail = False
 
@@ -162,13 +183,23 @@ class Queues:
             count = self.pool.pages_for(sequence.num_swapped)
             self.host.give_back(sequence, count - sequence.num_swapped_passed)
 
+    def sees_all_behind(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Whether nothing has left its windows that one looks at behind so many of its tokens."""
+        windows = zip(self.pool.windows, sequence.unseen, strict=True)
+        return all(unseen <= places.seen_from(num_tokens) for places, unseen in windows)
+
     def bring_back(self, sequence: Sequence) -> list[int]:
         """Takes new pages for what is on the host and was not found elsewhere."""
         if sequence.num_swapped_passed:  # places that nobody looks at; any page may stand there
             sequence.pages = [0] * sequence.num_swapped_passed
             sequence.num_passed = sequence.num_swapped_passed
+            sequence.unseen = [sequence.num_passed] * len(self.pool.windows)
         first, count = len(sequence.pages), self.pool.pages_for(sequence.num_swapped)
-        pages = self.pool.allocate(count - first)
+        for index, places in enumerate(self.pool.windows):
+            seen_from = places.seen_from(sequence.num_swapped)
+            self._look_on(sequence, index, seen_from, before=first)
+        unseen = [max(0, each - first) for each in sequence.unseen]
+        pages = self.pool.allocate(count - first, unseen)
         self.sharing.num_there[sequence] = min(
             first * self.pool.page_size, self.sharing.num_there.get(sequence, sequence.num_swapped)
         )

@@ -24,12 +24,24 @@ class Holding:
 
 
 @dataclass(frozen=True)
+class WindowUse:
+    """Layers of a narrower window: of their places, how many are looked at, and how many are kept
+    for their prefix.  A page that left the window of all its holders has none."""
+
+    window: int
+    num_places: int
+    looked_at: int
+    cached: int
+
+
+@dataclass(frozen=True)
 class PageReport:
     """A moment of the page pool.  held + cached + free = num_pages.
 
     shared: held by more than one.  cached: held by nobody, but kept for their prefix.
     unshared: what would be held if nothing were shared.  num_empty: places in held pages that hold
-    no token.  swapped: pages on the host, of host_pages.  `print` it for a table.
+    no token.  swapped: pages on the host, of host_pages.  windows: of a model whose layers do not
+    all see alike.  `print` it for a table.
     """
 
     num_pages: int
@@ -43,6 +55,7 @@ class PageReport:
     swapped: int
     host_pages: int
     holdings: tuple[Holding, ...]
+    windows: tuple[WindowUse, ...] = ()
 
     @property
     def waste(self) -> float:
@@ -60,6 +73,11 @@ class PageReport:
             f"({self.shared} by more than one), {self.cached} cached, {self.free} free; "
             f"{self.swapped} of {self.host_pages} on the host",
             f"waste {self.waste:.1%} of what is held; sharing saves {self.sharing:.1%}",
+        ]
+        lines += [
+            f"layers that see {each.window} tokens: {each.looked_at} of {each.num_places} places "
+            f"looked at, {each.cached} cached"
+            for each in self.windows
         ]
         if self.holdings:
             lines.append(f"{'request':20} {'sample':>6} {'pages':>6} {'shared':>6} {'tokens':>6}")
@@ -87,6 +105,10 @@ def page_report(scheduler: Scheduler) -> PageReport:
         swapped=host.num_used,
         host_pages=host.num_pages,
         holdings=tuple(_holding(sequence, pool.holders) for sequence in running),
+        windows=tuple(
+            WindowUse(each.window, each.num_places, each.num_looked_at, each.num_idle)
+            for each in pool.windows
+        ),
     )
 
 

@@ -72,6 +72,8 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
     num_passed: int = 0  # leading entries of `pages` that it holds no more
+    # leading pages which layers of each narrower window look at no more; see `Places`
+    unseen: list[int] = field(default_factory=list)
     page_keys: list[bytes] = field(default_factory=list)  # chain keys of the full pages
     num_computed: int = 0
     num_expected: int = 0  # tokens that submitted steps will answer with

@@ -70,7 +70,9 @@ class Sharing:
         if self.cache is None or not self.is_looked_up(sequence):
             return []
         self._extend_keys(sequence)
-        return self.cache.match(sequence.page_keys[len(sequence.pages) :])
+        have = sequence.pages
+        pages = [*have, *self.cache.match(sequence.page_keys[len(have) :])]
+        return pages[len(have) : self.pool.num_in_sight(pages)]
 
     def awaits_relative(self, sequence: Sequence, granted: Grants) -> bool:
         """Whether a relative is just computing the prompt: a waiting one had better share it."""
@@ -101,6 +103,8 @@ class Sharing:
         if passed and self.window and common - 1 - self.window < passed * size:
             return Found([], 0, 0)  # the relative has moved on, and let go of what it would need
         pages = relative.pages[: self.pool.pages_for(common)]
+        if not self._is_in_sight(pages, common):
+            return Found([], 0, 0)
         writer = relative if common > there else None
         return Found(pages, common, min(there, common), writer, passed)
 
@@ -108,15 +112,28 @@ class Sharing:
         assert self.cache is not None
         self._extend_keys(sequence)
         pages, size = self.cache.match(sequence.page_keys), self.pool.page_size
+        pages = pages[: self.pool.num_in_sight(pages)]
         count = len(pages) * size
         parent = sequence.page_keys[len(pages) - 1] if pages else sequence.cache_root
         rest = sequence.tokens[count : count + size]
-        page, more = self.cache.match_tail(parent, rest, self.in_the_making)
+        page, more = self.cache.match_tail(parent, rest, self._can_be_copied)
         if pays(more, size):
             pages, count = [*pages, page], count + more
         places = enumerate(pages)
         there = next((i * size for i, page in places if page in self.in_the_making), count)
         return Found(pages, count, there)
+
+    def _can_be_copied(self, page: int) -> bool:
+        """Whether a page is there before the step, for layers of every window."""
+        has_places = all(places.has(page) for places in self.pool.windows)
+        return has_places and page not in self.in_the_making
+
+    def _is_in_sight(self, pages: list[int], num_tokens: int) -> bool:
+        """Whether all pages are in their places that one looks at behind so many tokens."""
+        return all(
+            all(map(places.has, pages[places.seen_from(num_tokens) :]))
+            for places in self.pool.windows
+        )
 
     def _extend_keys(self, sequence: Sequence) -> None:
         size, tokens = self.pool.page_size, sequence.tokens

@@ -12,6 +12,7 @@ from engines import an_engine, first, greedily, last, num_held_pages, random_pro
 
 from jpaged import BeamSearchParams, LLMEngine, SamplingParams, Snapshot, SnapshotMismatch
 from jpaged.engine.freezing import freeze, thaw
+from jpaged.engine.snapshot import FORMAT
 from jpaged.policies import Fcfs, ShortestFirst
 
 SIZES = {"num_pages": 20, "max_model_len": 72, "num_host_pages": 60, "warmup": "none"}
@@ -218,7 +219,7 @@ def test_what_is_no_snapshot_is_refused(tiny_llama, tmp_path):
     named = json.loads((tmp_path / "snapshot.json").read_text())
     named["mark"]["format"] = 99
     (tmp_path / "snapshot.json").write_text(json.dumps(named))
-    with pytest.raises(SnapshotMismatch, match="format 99, this jpaged reads 1"):
+    with pytest.raises(SnapshotMismatch, match=f"format 99, this jpaged reads {FORMAT}"):
         Snapshot.load(tmp_path)
 
 

@@ -79,11 +79,3 @@ def test_samples_share_what_they_still_look_at(folder, oracle):
             outputs = llm.generate(prompts, params, use_tqdm=False)
             found.append([[s.token_ids for s in output.outputs] for output in outputs])
     assert found[0] == found[1] == found[2]
-
-
-def test_a_model_with_one_layer_that_sees_everything_keeps_its_pages(tmp_path):
-    save_tiny(tmp_path, CASES["qwen2: window in named layers"], seed=3)
-    with an_llm(tmp_path) as llm:
-        assert llm.llm_engine.sizes.window is None
-        llm.generate([list(range(3, 40))], greedily(30), use_tqdm=False)
-        assert max(record.pages_held for record in llm.llm_engine.records) >= 66 // 4

@@ -54,4 +54,4 @@ def _table(start: int, count: int, pages: np.ndarray) -> PageTable:
     rows = np.zeros((2, len(pages)), np.int32)
     rows[0] = pages
     fields = (positions, slots, np.array([0, count, count]), rows, np.array([start + count, 0]))
-    return PageTable(*(jnp.asarray(field, jnp.int32) for field in fields))
+    return PageTable(*(jnp.asarray(field, jnp.int32) for field in fields), placed={})

@@ -12,7 +12,7 @@ from jpaged.errors import ConfigError
 from jpaged.layers.paged import KVSpec
 from jpaged.models.hf_config import HFConfig
 from jpaged.models.loading import read_model
-from jpaged.runner.memory import CPU_MOST, bytes_per_page, plan_pages
+from jpaged.runner.memory import CPU_MOST, CacheBytes, bytes_per_page, plan_pages
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import Bucket
@@ -42,10 +42,10 @@ def compiled_memory(bucket: Bucket, num_pages: int) -> tuple:
     return stats, num_pages * bytes_per_page(model.kv_spec, PAGE_SIZE, model.dtype)
 
 
-def plan(page_bytes: int = 1000, wanted_pages: int = 50, **sizes) -> int:
+def plan(page_bytes: int = 1000, wanted_pages: int = 50, windows=(), **sizes) -> int:
     unset = {"num_pages": None, "kv_cache_memory_bytes": None, "gpu_memory_utilization": 0.9}
     unset["weight_bytes"] = 0
-    return plan_pages(page_bytes, wanted_pages, **{**unset, **sizes})
+    return plan_pages(CacheBytes(page_bytes, windows), wanted_pages, **{**unset, **sizes})
 
 
 class Device:
@@ -105,6 +105,20 @@ def test_demanded_bytes_are_filled_with_whole_pages(num_bytes: int, expected: in
 def test_too_few_bytes_are_refused_with_the_numbers():
     with pytest.raises(ConfigError, match=r"kv_cache_memory_bytes=999 .* 1000 bytes"):
         plan(kv_cache_memory_bytes=999)
+
+
+@pytest.mark.parametrize(
+    "num_bytes, expected",
+    # 10 places of 500 bytes: up to 10 pages take 1,500 each, those beyond 1,000
+    [(1_500, 1), (14_999, 9), (15_000, 10), (15_999, 10), (16_000, 11), (25_000, 20)],
+)
+def test_what_layers_with_a_window_do_not_take_is_left_for_pages(num_bytes: int, expected: int):
+    assert plan(kv_cache_memory_bytes=num_bytes, windows=((10, 500),)) == expected
+
+
+def test_a_first_page_has_a_place_too():
+    with pytest.raises(ConfigError, match=r"hold no page of 1500 bytes"):
+        plan(kv_cache_memory_bytes=1_499, windows=((10, 500),))
 
 
 def test_a_device_gives_its_share_less_what_is_in_use(monkeypatch):

@@ -23,6 +23,7 @@ from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.places import places_wanted
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
 
@@ -30,6 +31,7 @@ VOCAB = 40  # no whole number of 32-bit words
 EOS = 0
 MAX_MODEL_LEN = 70
 ROOT = 1  # the digest of no tokens
+WINDOWS = (2, 5, 12)  # the device reads the token before
 BATCHES = 6000  # for each of the two ways to run
 DRAW = ("temperature", "top_k", "top_p", "min_p", "seed", "position")
 EMPTY_ROW = {"temperature": 0, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 0, "position": 0}
@@ -262,6 +264,18 @@ class ArrayDevice:
         return state
 
 
+def assert_seen(
+    window: int, device: ArrayDevice, table: Any, near: ArrayDevice, placed: Any
+) -> None:
+    """Layers of a window find in it what others have in their pages."""
+    spans = np.diff(table.query_starts)
+    for row, (length, fresh) in enumerate(zip(table.lengths, spans, strict=True)):
+        for position in range(max(0, length - fresh - window + 1), length):
+            page, offset = divmod(position, device.page_size)
+            slots = [each.pages[row, page] * device.page_size + offset for each in (table, placed)]
+            assert near.slots[slots[1]] == device.slots[slots[0]]
+
+
 class Play:
     """One random scenario.  It is the loop's executor: it packs, compares, and runs at once."""
 
@@ -271,17 +285,25 @@ class Play:
         size = rng.choice((1, 4, 16))
         self.requests = [self._make_request(str(i)) for i in range(rng.randint(2, 30))]
         longest = max(len(r.prompt) + r.max_tokens for r in self.requests)
+        budget = rng.choice((9, 17, 40, 200))
+        windows = {
+            window: places_wanted(window, size, self.seats, budget)
+            for window in WINDOWS
+            if rng.random() < 0.4
+        }
+        num_pages = -(-longest // size) + rng.choice((0, 1, 4, 40))
+        self.pool = PagePool(num_pages, size, windows=windows)
         self.scheduler = Scheduler(
-            PagePool(-(-longest // size) + rng.choice((0, 1, 4, 40)), size),
+            self.pool,
             rng.choice((Whimsical(rng), resolve(rng.choice([*NAMES])))),
             max_num_seqs=self.seats,
-            max_num_batched_tokens=rng.choice((9, 17, 40, 200)),
+            max_num_batched_tokens=budget,
             enable_prefix_caching=rng.random() < 0.7,
         )
-        self.pool = self.scheduler.pool
-        self.packer = StepPacker(self.pool.num_pages, size, VOCAB, MAX_MODEL_LEN, self.seats)
+        self.packer = StepPacker(num_pages, size, VOCAB, MAX_MODEL_LEN, self.seats, windows)
         self.ladder = BucketLadder(*self._rungs(-(-MAX_MODEL_LEN // size)))
         self.device = ArrayDevice(size, max(2, self.seats))
+        self.near = {window: ArrayDevice(size, max(2, self.seats)) for window in windows}
         self.loop = ServingLoop(self.scheduler, self, lambda: 0.0, ahead=ahead)
         self.before: dict[Sequence, int] = {}
         self.sequences: list[Sequence] = []
@@ -390,6 +412,11 @@ class Play:
         self.before = {sequence: row for row, (sequence, _) in enumerate(batch.items)}
         self.maybe_slip()
         answer = self.device.run(packed.inputs, batch.page_copies)
+        for (window, near), moves in zip(self.near.items(), batch.placed, strict=True):
+            inputs = packed.inputs._replace(table=packed.inputs.table.within(window))
+            assert near.run(inputs, moves.page_copies) == answer
+            assert_seen(window, self.device, packed.inputs.table, near, inputs.table)
+            self.seen += Counter(steps_with_windows=1)
         self.maybe_slip()
         return StepOutput(tuple(answer), {}, {})
 

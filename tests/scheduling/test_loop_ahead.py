@@ -30,8 +30,8 @@ class VirtualDevice:
     """A toy device in virtual time, which works while the host does.  `log` has s3 where step 3
     was submitted and c3 where it was collected; whatever stands in `failing` fails once more."""
 
-    def __init__(self, page_size: int):
-        self.toy = ToyDevice(page_size)
+    def __init__(self, pool: PagePool):
+        self.toy = ToyDevice(pool)
         self.now = self.free_at = 0.0
         self.log: list[str] = []
         self.num_submitted = 0
@@ -90,7 +90,7 @@ class Case:
     def __init__(self, ahead: int = 1, num_pages: int = 64, page_size: int = 4, **options: Any):
         policy = options.pop("policy", Fcfs())
         self.scheduler = Scheduler(PagePool(num_pages, page_size), policy, **options)
-        self.device = VirtualDevice(page_size)
+        self.device = VirtualDevice(self.scheduler.pool)
         self.records: list[StepRecord] = []
         self.loop = ServingLoop(
             self.scheduler, self.device, lambda: self.device.now, self.records.append, ahead

@@ -7,6 +7,7 @@ step with the bookkeeping of `toy_device.py`, which shares no code with the sche
 import random
 from collections import Counter
 from itertools import count
+from typing import Any
 
 import pytest
 from toy_device import (
@@ -17,6 +18,7 @@ from toy_device import (
     check_pages,
     check_queues,
     check_writes,
+    random_windows,
     written_alone,
 )
 
@@ -128,7 +130,7 @@ class Play:
         self.policy: Policy = make_policy(self.rng)
         self.requests = self._make_requests()
         self.scheduler = self._make_scheduler()
-        self.device = ToyDevice(self.scheduler.pool.page_size)
+        self.device = ToyDevice(self.scheduler.pool)
         self.sequences: list[Sequence] = []
         self.seen = Counter(steps=0, dropped=0, preempted=0, cached=0, aborted=0)
 
@@ -152,15 +154,20 @@ class Play:
         rng, page_size = self.rng, self.rng.choice((1, 4, 16))
         longest = max(len(r.prompt) + r.max_tokens for r in self.requests)
         is_chunked = rng.random() < 0.7
+        sizes: dict[str, Any] = {"max_num_seqs": rng.choice((1, 3, 8, 16))}
+        budget = rng.choice((2, 9, 33, 64)) + (0 if is_chunked else longest)
+        sizes["max_num_batched_tokens"] = budget
+        window = rng.choice((None, None, 1, 7, 20))
+        windows = random_windows(rng, window, page_size, *sizes.values())
+        # from just enough for the longest to plenty for all
+        num_pages = -(-longest // page_size) + rng.choice((0, 1, 3, 12))
         return Scheduler(
-            # from just enough for the longest to plenty for all
-            PagePool(-(-longest // page_size) + rng.choice((0, 1, 3, 12)), page_size),
+            PagePool(num_pages, page_size, windows=windows),
             self.policy,
-            max_num_seqs=rng.choice((1, 3, 8, 16)),
-            max_num_batched_tokens=rng.choice((2, 9, 33, 64)) + (0 if is_chunked else longest),
+            **sizes,
             enable_prefix_caching=rng.random() < 0.7,
             enable_chunked_prefill=is_chunked,
-            window=rng.choice((None, None, 1, 7, 20)),
+            window=window,
             num_host_pages=rng.choice((0, 3, 20, 200)),
         )
 

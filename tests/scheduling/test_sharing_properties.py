@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 from toy_device import (
@@ -20,6 +21,7 @@ from toy_device import (
     check_queues,
     check_writes,
     digest,
+    random_windows,
     written_alone,
 )
 
@@ -50,16 +52,20 @@ class Search:
         size = rng.choice((1, 2, 4, 16))
         self.most_tokens = rng.choice((12, 40))
         longest = 30 + self.most_tokens
+        sizes: dict[str, Any] = {"max_num_seqs": rng.choice((2, 5, 20))}
+        sizes["max_num_batched_tokens"] = rng.choice((20, 40, 100))
+        window = rng.choice((None, None, 1, 7, 20))
+        windows = random_windows(rng, window, size, *sizes.values())
+        num_pages = -(-longest // size) + rng.choice((0, 2, 7, 40))
         self.scheduler = Scheduler(
-            PagePool(-(-longest // size) + rng.choice((0, 2, 7, 40)), size),
+            PagePool(num_pages, size, windows=windows),
             rng.choice((Fcfs(), PrefillFirst(), Sarathi(chunk=8), ShortestFirst(aging=0.0))),
-            max_num_seqs=rng.choice((2, 5, 20)),
-            max_num_batched_tokens=rng.choice((20, 40, 100)),
+            **sizes,
             enable_prefix_caching=rng.random() < 0.6,
-            window=rng.choice((None, None, 1, 7, 20)),
+            window=window,
             num_host_pages=rng.choice((0, 10, 100)),
         )
-        self.device = ToyDevice(size)
+        self.device = ToyDevice(self.scheduler.pool)
         self.loop = ServingLoop(self.scheduler, self, lambda: 0.0, ahead=ahead)
         self.alive: list[Sequence] = []
         self.ended: list[Sequence] = []

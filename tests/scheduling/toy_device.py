@@ -7,8 +7,12 @@ after it is wrong.
 """
 
 from collections import Counter
+from collections.abc import Iterable
+from random import Random
 
-from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.batch import PlacedMoves, ScheduledBatch, StepOutput
+from jpaged.scheduling.pages import PagePool
+from jpaged.scheduling.places import places_wanted
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
 
@@ -32,32 +36,26 @@ def written_alone(request: Request) -> list[int]:
     return said
 
 
-class ToyDevice:
-    """Runs batches over `slots`, which nobody ever clears."""
+Entry = tuple[int, int, int]
+
+
+class ToyLayer:
+    """Slots that nobody ever clears, of all pages or of the places of a window."""
 
     def __init__(self, page_size: int):
         self.page_size = page_size
-        self.slots: dict[int, tuple[int, int, int]] = {}
-        self.answers: dict[Sequence, int] = {}  # the latest, which the host may not know yet
+        self.slots: dict[int, Entry] = {}
         self.host: dict[Sequence, list] = {}  # the slots of each page
 
-    def slot(self, sequence: Sequence, position: int) -> int:
-        page, offset = divmod(position, self.page_size)
-        return sequence.pages[page] * self.page_size + offset
-
-    def run(self, batch: ScheduledBatch) -> StepOutput:
-        for sequence, pages in batch.swap_outs:
+    def move(self, moves: ScheduledBatch | PlacedMoves) -> None:
+        for sequence, pages in moves.swap_outs:
             self.host[sequence] = [self._read(page) for page in pages]
-        self._copy_pages(batch.page_copies)
-        for sequence, first, pages in batch.swap_ins:
+        self._copy_pages(moves.page_copies)
+        for sequence, first, pages in moves.swap_ins:
             kept = self.host.pop(sequence)[first:]
             assert not pages or len(pages) == len(kept)
             for page, held in zip(pages, kept, strict=False):
                 self._write(page, held)
-        states = [self._run_one(sequence, count) for sequence, count in batch.items]
-        tokens = [state % VOCAB for state in states]
-        self.answers |= {s: token for (s, _), token in zip(batch.items, tokens, strict=True)}
-        return StepOutput(tuple(tokens), {}, {})
 
     def _copy_pages(self, copies: tuple[tuple[int, int], ...]) -> None:
         read = [(target, self._read(source)) for source, target in copies]
@@ -74,29 +72,72 @@ class ToyDevice:
             if entry is not None:
                 self.slots[slot] = entry
 
+
+class ToyDevice(ToyLayer):
+    """Runs batches.  `near` are the layers of narrower windows; what they read must be there."""
+
+    def __init__(self, pool: PagePool):
+        super().__init__(pool.page_size)
+        self.pool = pool
+        self.near = [ToyLayer(pool.page_size) for _ in pool.windows]
+        self.answers: dict[Sequence, int] = {}  # the latest, which the host may not know yet
+
+    def slots_of(self, sequence: Sequence, position: int) -> Iterable[tuple[ToyLayer, int]]:
+        """Where a token lies: in the pages, and in the places of every window."""
+        place, offset = divmod(position, self.page_size)
+        numbers = self.pool.numbers(sequence.pages[place])
+        for layer, number in zip((self, *self.near), numbers, strict=True):
+            yield layer, number * self.page_size + offset
+
+    def run(self, batch: ScheduledBatch) -> StepOutput:
+        self.move(batch)
+        for layer, moves in zip(self.near, batch.placed, strict=True):
+            layer.move(moves)
+        states = [self._run_one(sequence, count) for sequence, count in batch.items]
+        tokens = [state % VOCAB for state in states]
+        self.answers |= {s: token for (s, _), token in zip(batch.items, tokens, strict=True)}
+        return StepOutput(tuple(tokens), {}, {})
+
     def _run_one(self, sequence: Sequence, count: int) -> int:
-        first = sequence.num_computed
-        state = self.slots[self.slot(sequence, first - 1)][2] if first else ROOT
+        first, state = sequence.num_computed, ROOT
+        if first:
+            [(_, slot), *_] = self.slots_of(sequence, first - 1)
+            state = self.slots[slot][2]
         for position in range(first, first + count):
             is_known = position < len(sequence.tokens)
             token = sequence.tokens[position] if is_known else self.answers[sequence]
+            self._look_back(sequence, position, state)
             state = digest(state, token)
-            if position >= sequence.num_written:
-                self.slots[self.slot(sequence, position)] = (token, position, state)
-            else:  # read again: what is there must be what it would write
-                assert self.slots[self.slot(sequence, position)] == (token, position, state)
+            for layer, slot in self.slots_of(sequence, position):
+                if position >= sequence.num_written:
+                    layer.slots[slot] = (token, position, state)
+                else:  # read again: what is there must be what it would write
+                    assert layer.slots[slot] == (token, position, state)
         return state
+
+    def _look_back(self, sequence: Sequence, position: int, state: int) -> None:
+        """What layers with a window read: its tokens, in their places."""
+        for index, (places, layer) in enumerate(zip(self.pool.windows, self.near, strict=True)):
+            for seen in range(max(0, position - places.window + 1), position):
+                _, slot = list(self.slots_of(sequence, seen))[1 + index]
+                token, where, read = layer.slots[slot]
+                known = sequence.tokens[seen : seen + 1]
+                assert (where, [token][: len(known)]) == (seen, known)
+                assert seen < position - 1 or read == state
 
     def check_reads(self, sequence: Sequence) -> None:
         """All that is taken for computed reads back as this sequence's tokens, in order."""
         state, size = ROOT, self.page_size
+        out_of_sight = [sequence.num_passed, *sequence.unseen]  # and somebody else's now
         for position, token in enumerate(sequence.tokens[: sequence.num_computed]):
             # what is computed of tokens nobody knows yet shows when they are known
             state = digest(state, token)
-            if position < sequence.num_passed * size:  # out of sight, and somebody else's now
-                continue
-            read = self.slots.get(self.slot(sequence, position))
-            assert read == (token, position, state), f"{sequence} reads {read} at {position}"
+            slots = self.slots_of(sequence, position)
+            for (layer, slot), first in zip(slots, out_of_sight, strict=True):
+                read = layer.slots.get(slot)
+                if position >= first * size:
+                    entry = (token, position, state)
+                    assert read == entry, f"{sequence} reads {read} at {position}"
 
 
 def check_pages(scheduler: Scheduler) -> None:
@@ -113,12 +154,31 @@ def check_pages(scheduler: Scheduler) -> None:
     for sequence in running:  # nothing that the next token looks at is given away
         seen_from = max(0, sequence.num_computed - (window or 10**9) + 1)
         assert sequence.num_passed * pool.page_size <= seen_from
+    check_places(pool, running)
     swapped = [sequence for sequence in scheduler.waiting if sequence.num_swapped]
     assert host.num_used == sum(
         pool.pages_for(each.num_swapped) - each.num_swapped_passed for each in swapped
     )
     assert 0 <= host.num_used <= host.num_pages
     assert not any(sequence.num_swapped for sequence in running)
+
+
+def check_places(pool: PagePool, running: tuple[Sequence, ...]) -> None:
+    """The lookers at a page's place are those who list it, but for what left their window."""
+    for index, places in enumerate(pool.windows):
+        looked_at = Counter(page for s in running for page in s.pages[s.unseen[index] :])
+        assert places.num_lookers == [looked_at[page] for page in range(pool.num_pages)]
+        for sequence in running:
+            seen_from = max(0, sequence.num_computed - places.window + 1)
+            assert sequence.unseen[index] * pool.page_size <= seen_from
+
+
+def random_windows(
+    rng: Random, window: int | None, page_size: int, max_num_seqs: int, num_tokens: int
+) -> dict[int, int]:
+    """Windows narrower than the widest, with places that suffice."""
+    narrower = [each for each in (1, 3, 11) if each < (window or 100) and rng.random() < 0.4]
+    return {each: places_wanted(each, page_size, max_num_seqs, num_tokens) for each in narrower}
 
 
 def check_queues(scheduler: Scheduler) -> None:
