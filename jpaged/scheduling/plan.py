@@ -280,9 +280,11 @@ class StepPlan:
         is_there = self.moves.comes_in(victim)  # the host has not let go of them yet
         self.moves.take_back(victim)
         if not is_there and self.wants_swap(victim):
-            num_tokens = self.queues.sharing.num_there_of(victim)
-            pages = victim.pages[victim.num_passed : self.queues.pool.pages_for(num_tokens)]
-            pages = pages if self.queues.sees_all_behind(victim, num_tokens) else []
+            sharing = self.queues.sharing
+            num_tokens = sharing.num_there_of(victim)
+            pages = victim.pages[: self.queues.pool.pages_for(num_tokens)]
+            is_whole = sharing.is_in_sight(pages, num_tokens)
+            pages = pages[victim.num_passed :] if is_whole else []
             if pages and self.queues.host.take(victim, num_tokens, len(pages)):
                 self.moves.send_out(victim, pages)
         self.queues.preempt(victim)

@@ -183,11 +183,6 @@ class Queues:
             count = self.pool.pages_for(sequence.num_swapped)
             self.host.give_back(sequence, count - sequence.num_swapped_passed)
 
-    def sees_all_behind(self, sequence: Sequence, num_tokens: int) -> bool:
-        """Whether nothing has left its windows that one looks at behind so many of its tokens."""
-        windows = zip(self.pool.windows, sequence.unseen, strict=True)
-        return all(unseen <= places.seen_from(num_tokens) for places, unseen in windows)
-
     def bring_back(self, sequence: Sequence) -> list[int]:
         """Takes new pages for what is on the host and was not found elsewhere."""
         if sequence.num_swapped_passed:  # places that nobody looks at; any page may stand there

@@ -83,6 +83,13 @@ class Sharing:
             for relative in sequence.family
         )
 
+    def is_in_sight(self, pages: list[int], num_tokens: int) -> bool:
+        """Whether all pages are in their places that one looks at behind so many tokens."""
+        return all(
+            all(map(places.has, pages[places.seen_from(num_tokens) :]))
+            for places in self.pool.windows
+        )
+
     def _in_family(self, sequence: Sequence, granted: Grants) -> Found:
         best = Found([], 0, 0)
         for relative in sequence.family:
@@ -103,7 +110,7 @@ class Sharing:
         if passed and self.window and common - 1 - self.window < passed * size:
             return Found([], 0, 0)  # the relative has moved on, and let go of what it would need
         pages = relative.pages[: self.pool.pages_for(common)]
-        if not self._is_in_sight(pages, common):
+        if not self.is_in_sight(pages, common):
             return Found([], 0, 0)
         writer = relative if common > there else None
         return Found(pages, common, min(there, common), writer, passed)
@@ -127,13 +134,6 @@ class Sharing:
         """Whether a page is there before the step, for layers of every window."""
         has_places = all(places.has(page) for places in self.pool.windows)
         return has_places and page not in self.in_the_making
-
-    def _is_in_sight(self, pages: list[int], num_tokens: int) -> bool:
-        """Whether all pages are in their places that one looks at behind so many tokens."""
-        return all(
-            all(map(places.has, pages[places.seen_from(num_tokens) :]))
-            for places in self.pool.windows
-        )
 
     def _extend_keys(self, sequence: Sequence) -> None:
         size, tokens = self.pool.page_size, sequence.tokens

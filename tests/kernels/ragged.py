@@ -119,7 +119,7 @@ def make_table(
             write_slots[token] = pages[row, page] * shape.S + offset
             token += 1
     fields = (positions, write_slots, starts, pages, lengths)
-    return PageTable(*(jnp.asarray(field) for field in fields))
+    return PageTable(*(jnp.asarray(field) for field in fields))  # pyright: ignore[reportArgumentType]
 
 
 def attention(batch: Ragged, scale: float, **options) -> np.ndarray:
