@@ -36,8 +36,10 @@ _HOME = {
     "PageReport": "jpaged.scheduling.report",
     "CheckpointMismatch": "converters",
     "Policy": "jpaged.scheduling.policy",
-    "View": "jpaged.scheduling.policy",
+    "View": "jpaged.scheduling.view",
     "Sequence": "jpaged.scheduling.request",
+    "Terms": "jpaged.scheduling.terms",
+    "RequestRecord": "jpaged.scheduling.events",
     "DEMO_MODEL": "jpaged.assets",
 }
 

@@ -20,14 +20,16 @@ from jpaged.errors import UnsupportedModel as UnsupportedModel
 from jpaged.sampling_params import RequestOutputKind as RequestOutputKind
 from jpaged.sampling_params import SamplingParams as SamplingParams
 from jpaged.scheduling.policy import Policy as Policy
-from jpaged.scheduling.policy import View as View
 from jpaged.scheduling.request import Sequence as Sequence
+from jpaged.scheduling.terms import Terms as Terms
+from jpaged.scheduling.view import View as View
 
 __version__: str
 __all__: list[str]
 from jpaged.engine.snapshot import Snapshot as Snapshot
 from jpaged.engine.stats import EngineStats as EngineStats
 from jpaged.errors import SnapshotMismatch as SnapshotMismatch
+from jpaged.scheduling.events import RequestRecord as RequestRecord
 from jpaged.scheduling.events import StepRecord as StepRecord
 from jpaged.scheduling.prefix import CachedPage as CachedPage
 from jpaged.scheduling.report import PageReport as PageReport

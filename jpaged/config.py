@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jpaged.errors import ConfigError
+from jpaged.scheduling.cost import CostModel
 from jpaged.scheduling.policy import Policy
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -31,12 +32,12 @@ class EngineConfig:
     max_model_len: prompt and output together; None is the model's own, or what the cache holds.
     page_size: tokens a page.  The cache's size is num_pages, or else kv_cache_memory_bytes, or
     else a share of the device's memory.  policy: a name, or an object with `propose` and
-    `victim`.  swap_space: GiB of host memory for the pages of preempted sequences, or so many
-    num_host_pages; preemption_mode: "swap" while there is room, the default, or "recompute".
-    async_scheduling: schedule a step while the one before it runs.  warmup: which step
-    shapes to compile before the first request: "full" all, "minimal" those that serve anything
-    (the others follow in the background), "none".  jit_monitor: what happens when something is
-    compiled after that.
+    `victim`.  cost_model: predicts a step's seconds, for policies that ask.  swap_space: GiB of
+    host memory for the pages of preempted sequences, or so many num_host_pages; preemption_mode:
+    "swap" while there is room, the default, or "recompute".  async_scheduling: schedule a step
+    while the one before it runs.  warmup: which step shapes to compile before the first request:
+    "full" all, "minimal" those that serve anything (the others follow in the background), "none".
+    jit_monitor: what happens when something is compiled after that.
     """
 
     model: str
@@ -59,6 +60,7 @@ class EngineConfig:
     num_host_pages: int | None = None
     preemption_mode: str | None = None
     policy: str | Policy = "fcfs"
+    cost_model: CostModel | None = None
     async_scheduling: bool = True
     seed: int = 0
     warmup: str = "minimal"
@@ -128,6 +130,8 @@ class EngineConfig:
             yield "swap_space and num_host_pages both size the host's pool; give one of them"
         if self.preemption_mode == "swap" and not (self.swap_space or self.num_host_pages):
             yield 'preemption_mode="swap" needs room on the host: set swap_space or num_host_pages'
+        if self.cost_model is not None and not hasattr(self.cost_model, "seconds"):
+            yield f"cost_model must have a method `seconds`, not be {self.cost_model!r}"
         if isinstance(self.policy, type):
             yield f"policy is the class {self.policy.__name__}; pass an object, call it first"
         if self.trust_remote_code:

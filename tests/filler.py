@@ -5,9 +5,10 @@ from typing import Any
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.pages import PagePool
-from jpaged.scheduling.policy import Fcfs, Policy, View
+from jpaged.scheduling.policy import Fcfs, Policy
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
+from jpaged.scheduling.view import View
 
 EOS = 99
 FILLER = 7  # the token every step answers with, unless a test says otherwise
@@ -42,7 +43,7 @@ def a_scheduler(
     return Scheduler(PagePool(num_pages, page_size), policy or Fcfs(), **options)
 
 
-class Wishes:
+class Wishes(Policy):
     """A policy that proposes what it was told, by request id."""
 
     def __init__(self, *wishes: tuple[str, int], gives_way: str = ""):

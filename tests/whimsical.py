@@ -3,7 +3,7 @@
 import random
 
 from jpaged.policies import Fcfs
-from jpaged.scheduling.policy import View
+from jpaged.scheduling.view import View
 
 
 class Whimsical(Fcfs):

@@ -6,7 +6,6 @@ from jpaged.cli.options import engine_options
 from jpaged.config import EngineConfig
 from jpaged.engine.build import build_model, plan_sizes
 from jpaged.runner.memory import bytes_per_page
-from jpaged.scheduling.buckets import BucketLadder
 from jpaged.weights.functional import num_bytes, num_parameters
 
 
@@ -15,9 +14,7 @@ def run(args: argparse.Namespace) -> int:
     folder, model = build_model(config)
     sizes = plan_sizes(config, model)
     page_bytes = bytes_per_page(model.kv_spec, sizes.page_size, model.dtype)
-    buckets = BucketLadder.build(
-        sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
-    )
+    buckets = sizes.buckets
     windows = sorted({spec.window for spec in model.kv_spec if spec.window})
     notes = {each: f" ({count:,} places)" for each, count in sizes.windows}
     seen = [f"{each}{notes.get(each, '')}" for each in windows]

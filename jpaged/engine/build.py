@@ -24,6 +24,7 @@ from jpaged.runner.packing import pack_for_cpu
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
 from jpaged.scheduling.buckets import BucketLadder
+from jpaged.scheduling.cost import Costs
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.places import places_wanted
 from jpaged.scheduling.scheduler import Scheduler
@@ -51,6 +52,12 @@ class Sizes:
     @property
     def pages_per_sequence(self) -> int:
         return math.ceil(self.max_model_len / self.page_size)
+
+    @property
+    def buckets(self) -> BucketLadder:
+        return BucketLadder.build(
+            self.max_num_batched_tokens, self.max_num_seqs, self.pages_per_sequence
+        )
 
 
 def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
@@ -168,9 +175,7 @@ def build_executor(
     program = StepProgram(
         model.graph, params, model.kv_spec, packer, model.dtype, config.max_logprobs
     )
-    buckets = BucketLadder.build(
-        sizes.max_num_batched_tokens, sizes.max_num_seqs, sizes.pages_per_sequence
-    )
+    buckets = sizes.buckets
     swaps = sizes.num_host_pages > 0
     order = page_order(*attention_shape(model, sizes))
     executor = DeviceExecutor(program, params, buckets, config.jit_monitor, swaps, order)
@@ -215,6 +220,9 @@ def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
         num_host_pages=sizes.num_host_pages,
         window=sizes.window,
         swaps=config.preemption_mode != "recompute",
+        buckets=sizes.buckets,
+        costs=None if config.cost_model is None else Costs(config.cost_model, sizes.buckets),
+        seed=config.seed,
     )
 
 

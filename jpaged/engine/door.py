@@ -13,6 +13,7 @@ from jpaged.errors import RequestRejected
 from jpaged.sampling_params import RequestOutputKind, SamplingParams, is_whole
 from jpaged.scheduling.request import Request
 from jpaged.scheduling.request import Sequence as Stream
+from jpaged.scheduling.terms import NO_TERMS, Terms
 
 
 class TextPrompt(TypedDict):
@@ -50,9 +51,11 @@ class Door(NamedTuple):
         arrival: float,
         priority: int,
         serial: int,
+        terms: Terms = NO_TERMS,
     ) -> CheckedRequest:
         """The request, and its prompt's text if it came as text.  Raises `RequestRejected`."""
         check_type("sampling_params", params, SamplingParams)
+        check_type("terms", terms, Terms)
         salt, prompt = _salt_of(prompt)
         text, tokens = self._read(prompt)
         problems = [
@@ -74,6 +77,7 @@ class Door(NamedTuple):
             max_tokens=room if params.max_tokens is None else min(params.max_tokens, room),
             bad_words=self._spell(params.bad_words or ()),
             cache_salt=salt,
+            terms=terms,
         )
         return request, text
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import SnapshotMismatch
+from jpaged.scheduling.cost import Costs
 from jpaged.scheduling.policy import Policy
 
 PLAIN = {
@@ -58,6 +59,8 @@ class _Freezer(pickle.Pickler):
     def persistent_id(self, obj: Any) -> str | None:
         if isinstance(obj, Tokenizer):
             return "tokenizer"
+        if isinstance(obj, Costs):  # the model in it may be anybody's
+            return "costs"
         return "policy" if obj is self.left_out and obj is not None else None
 
 
@@ -66,7 +69,7 @@ class _Thawer(pickle.Unpickler):
         self, frozen: bytes, tokenizer: Tokenizer | None, policy: Policy | None, is_trusted: bool
     ):
         super().__init__(io.BytesIO(frozen))
-        self.outside = {"tokenizer": tokenizer, "policy": policy}
+        self.outside = {"tokenizer": tokenizer, "policy": policy, "costs": None}
         self.is_trusted = is_trusted
 
     def persistent_load(self, pid: str) -> Any:

@@ -14,6 +14,7 @@ from jpaged.errors import RequestRejected
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
 from jpaged.scheduling.request import Request
+from jpaged.scheduling.terms import NO_TERMS, Terms
 from jpaged.weights.folder import read_json
 
 Params = SamplingParams | Sequence[SamplingParams]
@@ -49,10 +50,12 @@ class LLM:
         *,
         use_tqdm: bool | Callable[..., Any] = True,
         priority: int | Sequence[int] | None = None,
+        terms: Terms | Sequence[Terms] = NO_TERMS,
     ) -> list[RequestOutput]:
         """Generates for all prompts together; outputs are in the prompts' order.
 
-        sampling_params: one for all, one each, or None for the model's own defaults.  Raises
+        sampling_params: one for all, one each, or None for the model's own defaults.  terms: whose
+        they are and what was promised, for policies and reports.  Raises
         `RequestRejected` before anything is run if any prompt or parameter is bad.  Ctrl-C
         aborts this call's requests and leaves the engine usable.
         """
@@ -60,9 +63,14 @@ class LLM:
         params = _one_each("sampling_params", sampling_params, len(each_prompt))
         defaults = self.get_default_sampling_params()
         priorities = _one_each("priority", priority, len(each_prompt))
+        each_terms = _one_each("terms", terms, len(each_prompt))
         checked = [
-            self.llm_engine.check(self._next_id(), prompt, _final(each or defaults), level or 0)
-            for prompt, each, level in zip(each_prompt, params, priorities, strict=True)
+            self.llm_engine.check(
+                self._next_id(), prompt, _final(each or defaults), level or 0, terms=known
+            )
+            for prompt, each, level, known in zip(
+                each_prompt, params, priorities, each_terms, strict=True
+            )
         ]
         with _bar(len(checked), use_tqdm) as bar:
             return self._run(checked, self.llm_engine.enqueue, bar)

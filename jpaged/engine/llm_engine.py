@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from jpaged import policies
 from jpaged.beam_search_params import BeamSearchParams
 from jpaged.config import EngineConfig
 from jpaged.engine.build import (
@@ -30,11 +31,12 @@ from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected, SnapshotMismatch
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import SamplingParams
-from jpaged.scheduling.events import StepRecord
+from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.report import PageReport, page_report
 from jpaged.scheduling.request import Request
+from jpaged.scheduling.terms import NO_TERMS, Terms
 
 KEPT_RECORDS = 10_000
 CheckedSearch = tuple[Request, tuple[str | None, BeamSearchParams]]  # and the prompt's text
@@ -49,7 +51,8 @@ class LLMEngine:
             for output in engine.step():
                 print(output.outputs[0].text)
 
-    Options are those of `EngineConfig`.  `records` holds what the latest steps did.
+    Options are those of `EngineConfig`.  `records` holds what the latest steps did, `ended` how the
+    latest sequences fared.
     """
 
     def __init__(self, model: str, **options: Any):
@@ -99,6 +102,7 @@ class LLMEngine:
         params: SamplingParams,
         priority: int = 0,
         arrival_time: float | None = None,
+        terms: Terms = NO_TERMS,
     ) -> CheckedRequest:
         """The request as it would be queued.  Raises `RequestRejected`; changes nothing."""
         if self._is_closed:
@@ -111,6 +115,7 @@ class LLMEngine:
             arrival=self.clock() if arrival_time is None else arrival_time,
             priority=priority,
             serial=self._num_requests,
+            terms=terms,
         )
         self._num_requests += 1
         return request, text
@@ -124,17 +129,19 @@ class LLMEngine:
         *,
         priority: int = 0,
         steered: bool = False,
+        terms: Terms = NO_TERMS,
     ) -> str:
         """Queues a request.  Raises `RequestRejected`, and then nothing has changed.
 
-        arrival_time: seconds of `time.monotonic()`, now if None.  steered: it chooses no tokens
+        arrival_time: seconds of `time.monotonic()`, now if None.  terms: whose it is and what was
+        promised, for policies and reports.  steered: it chooses no tokens
         but pauses with `candidates`, the `params.logprobs` likeliest by the model alone, until
         `extend` is called.
         """
         params = params or SamplingParams()
         if steered:
             self.door.check_steered(params)
-        request, text = self.check(request_id, prompt, params, priority, arrival_time)
+        request, text = self.check(request_id, prompt, params, priority, arrival_time, terms)
         self.enqueue(request, text, steered)
         return request_id
 
@@ -256,6 +263,10 @@ class LLMEngine:
             self.live.take(*self.loop.step())
         return self.live.pop_outputs()
 
+    def set_policy(self, policy: str | Policy) -> None:
+        """Lets another policy decide from the next step on; nobody in flight is harmed."""
+        self.scheduler.policy = policies.resolve(policy)
+
     def reset_prefix_cache(self) -> bool:
         """Forgets all cached prefixes, so that nothing computed so far is found again.
 
@@ -303,7 +314,7 @@ class LLMEngine:
             raise SnapshotMismatch(
                 f"{self.live.num_live} requests are in flight here; abort them, or use branch()"
             )
-        host = put(snapshot, self.executor, self.tokenizer, policy)
+        host = put(snapshot, self.executor, self.tokenizer, policy, self.scheduler.costs)
         self.live, self.scheduler = host.live, host.live.scheduler
         self._num_requests = host.num_requests
         self._start(since=snapshot.taken_at, num_steps=host.num_steps)
@@ -353,12 +364,15 @@ class LLMEngine:
         behind = 0.0 if since is None else time.monotonic() - since
         self.clock = lambda: time.monotonic() - behind
         self.records: deque[StepRecord] = deque(maxlen=KEPT_RECORDS)
+        self.ended: deque[RequestRecord] = deque(maxlen=KEPT_RECORDS)
         self.loop = ServingLoop(
             self.scheduler,
             self.executor,
             self.clock,
             self.records.append,
             ahead=int(self.config.async_scheduling),
+            on_finish=self.ended.append,
+            sleep=time.sleep,
         )
         self.loop.num_steps = num_steps
 

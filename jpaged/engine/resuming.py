@@ -15,6 +15,7 @@ from jpaged.engine.snapshot import Mark, Snapshot
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import SnapshotMismatch
 from jpaged.runner.executor import DeviceExecutor
+from jpaged.scheduling.cost import Costs
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
@@ -42,8 +43,8 @@ def take(
     parcels = [executor.host.parcel(sequence) for sequence in _swapped(scheduler)]
     return Snapshot(
         mark=mark,
-        # without the policy: `asdict` would copy it
-        config=asdict(replace(config, policy="fcfs")) | {"policy": None},
+        # without the policy and the cost model: `asdict` would copy them
+        config=asdict(replace(config, policy="fcfs", cost_model=None)) | {"policy": None},
         taken_at=now,
         state=state,
         portable_state=state if is_ours else freeze(host, left_out=policy),
@@ -59,6 +60,7 @@ def put(
     executor: DeviceExecutor,
     tokenizer: Tokenizer | None,
     policy: Policy | None,
+    costs: Costs | None,
 ) -> HostState:
     """Fills an executor's cache with a snapshot's pages.  Returns the host's side of it."""
     frozen, is_trusted = snapshot.state, True
@@ -73,6 +75,7 @@ def put(
     assert isinstance(host, HostState)
     if policy is not None:
         host.live.scheduler.policy = policy
+    host.live.scheduler.costs = costs
     executor.clear()
     executor.write_pages(_numbers(host.live.scheduler, snapshot.pages), snapshot.kv_pages)
     for sequence, parcel in zip(_swapped(host.live.scheduler), snapshot.parcels, strict=True):

@@ -10,6 +10,7 @@ from jpaged.policies.priority import Priority
 from jpaged.policies.sarathi import Sarathi
 from jpaged.policies.shortest import ShortestFirst
 from jpaged.scheduling.policy import Fcfs, Policy
+from jpaged.scheduling.view import View
 
 NAMES: dict[str, type] = {
     "fcfs": Fcfs,
@@ -28,6 +29,8 @@ def resolve(policy: str | Policy) -> Policy:
         if isinstance(policy, type):
             raise ConfigError(f"policy {policy.__name__} is a class; pass {policy.__name__}()")
         missing = [name for name in ("propose", "victim") if not hasattr(policy, name)]
+        if getattr(type(policy), "propose", None) is Policy.propose:
+            missing.append("propose")
         if missing:
             raise ConfigError(f"policy {policy!r} has no method {' and no '.join(missing)}")
         return policy
@@ -43,9 +46,11 @@ __all__ = [
     "Fcfs",
     "Headroom",
     "Orca",
+    "Policy",
     "PrefillFirst",
     "Priority",
     "Sarathi",
     "ShortestFirst",
+    "View",
     "resolve",
 ]

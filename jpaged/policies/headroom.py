@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from jpaged.errors import ConfigError
-from jpaged.scheduling.policy import Fcfs, View, Wish
+from jpaged.scheduling.policy import Fcfs, Wish
+from jpaged.scheduling.view import View
 
 
 class Headroom(Fcfs):

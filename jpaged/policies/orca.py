@@ -7,8 +7,9 @@ how many requests the same cache lets run at once.
 from collections.abc import Callable, Iterable
 
 from jpaged.policies.buddy import Buddy
-from jpaged.scheduling.policy import Fcfs, View, Wish
+from jpaged.scheduling.policy import Fcfs, Wish
 from jpaged.scheduling.request import Sequence
+from jpaged.scheduling.view import View
 
 Reservation = Callable[[Sequence], int]  # slots of one sequence
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from jpaged.scheduling.policy import Fcfs, View, Wish
+from jpaged.scheduling.policy import Fcfs, Wish
+from jpaged.scheduling.view import View
 
 
 class PrefillFirst(Fcfs):

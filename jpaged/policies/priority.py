@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from jpaged.errors import ConfigError
-from jpaged.scheduling.policy import Fcfs, View, Wish
+from jpaged.scheduling.policy import Fcfs, Wish
 from jpaged.scheduling.request import Sequence
+from jpaged.scheduling.view import View
 
 
 class Priority(Fcfs):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jpaged.scheduling.buckets import Bucket
+from jpaged.scheduling.request import Sequence
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,75 @@ class StepRecord:
     def sharing(self) -> float:
         """The share of pages that sharing saves, from 0 to 1."""
         return 1 - self.pages_held / self.pages_unshared if self.pages_unshared else 0.0
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """One sequence from its arrival to its end; times in seconds of the engine's clock.
+
+    index: which of the request's samples.  scheduled: when it was first let in.  token_times: when
+    each token was said.  num_cached: prompt tokens that were found.  Promises (`Terms`) are as they
+    were made, None where there was none.
+    """
+
+    request_id: str
+    index: int
+    client: str
+    session: str
+    priority: int
+    arrival: float
+    scheduled: float | None
+    first_token: float | None
+    last_token: float | None
+    num_prompt: int
+    num_cached: int
+    num_output: int
+    num_preemptions: int
+    finish_reason: str | None
+    ttft_promised: float | None = None
+    tpot_promised: float | None = None
+    deadline_promised: float | None = None
+    predicted_tokens: float | None = None
+    token_times: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, sequence: Sequence) -> "RequestRecord":
+        request, timing, terms = sequence.request, sequence.timing, sequence.request.terms
+        return cls(
+            request_id=request.id,
+            index=sequence.index,
+            client=terms.client,
+            session=terms.session,
+            priority=request.priority,
+            arrival=request.arrival,
+            scheduled=timing.scheduled,
+            first_token=timing.first_token,
+            last_token=timing.last_token,
+            num_prompt=sequence.num_prompt,
+            num_cached=sequence.num_cached,
+            num_output=sequence.num_generated,
+            num_preemptions=sequence.num_preemptions,
+            finish_reason=sequence.finish_reason,
+            ttft_promised=terms.ttft,
+            tpot_promised=terms.tpot,
+            deadline_promised=terms.deadline,
+            predicted_tokens=terms.predicted_tokens,
+            token_times=tuple(timing.tokens),
+        )
+
+    @property
+    def ttft(self) -> float | None:
+        """Seconds from arrival to the first token."""
+        return None if self.first_token is None else self.first_token - self.arrival
+
+    @property
+    def tpot(self) -> float | None:
+        """Seconds a token after the first; None if there was no second."""
+        if self.first_token is None or self.last_token is None or self.num_output < 2:
+            return None
+        return (self.last_token - self.first_token) / (self.num_output - 1)
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from arrival to the last token."""
+        return None if self.last_token is None else self.last_token - self.arrival

@@ -14,10 +14,12 @@ from typing import Protocol
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
-from jpaged.scheduling.events import StepRecord
+from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.report import num_empty_slots
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
+
+MOST_ASLEEP = 5e-3  # seconds
 
 
 class Executor[Handle](Protocol):
@@ -46,9 +48,11 @@ class Underway[Handle]:
 
 
 class ServingLoop[Handle]:
-    """Runs one step after another.  `on_step(record)` hears of each.
+    """Runs one step after another.  `on_step(record)` hears of each, `on_finish` of each sequence.
 
-    ahead: how many steps may be scheduled beyond the one whose tokens are awaited, 0 or 1.
+    ahead: how many steps may be scheduled beyond the one whose tokens are awaited, 0 or 1.  sleep:
+    for a while, because the policy wants to wait; never longer than MOST_ASLEEP at once, since
+    somebody may arrive meanwhile.
     """
 
     def __init__(
@@ -58,12 +62,16 @@ class ServingLoop[Handle]:
         clock: Callable[[], float],
         on_step: Callable[[StepRecord], None] = lambda _: None,
         ahead: int = 0,
+        on_finish: Callable[[RequestRecord], None] = lambda _: None,
+        sleep: Callable[[float], None] = lambda _: None,
     ):
         self.scheduler = scheduler
         self.executor = executor
         self.clock = clock
         self.on_step = on_step
         self.ahead = ahead
+        self.on_finish = on_finish
+        self.sleep = sleep
         self.num_steps = 0
         self._underway: deque[Underway[Handle]] = deque()
         self._last_end = 0.0
@@ -87,6 +95,7 @@ class ServingLoop[Handle]:
     def collect(self) -> tuple[list[Sequence], StepOutput | None, ScheduledBatch | None]:
         """The same for the oldest step under way, without launching another; empty if none is."""
         if not self._underway:
+            self._tell_ended()
             return [], None, None
         step = self._underway[0]
         output = self.executor.collect(step.handle)
@@ -94,6 +103,7 @@ class ServingLoop[Handle]:
         self._underway.popleft()
         self._must_wait = False
         self._record(step, advanced)
+        self._tell_ended()
         self.drop_ended()
         return advanced, output, step.batch
 
@@ -116,6 +126,8 @@ class ServingLoop[Handle]:
         start = self.clock()
         batch = self.scheduler.schedule(start)
         if batch is None:
+            if self.scheduler.wake_at is not None:
+                self.sleep(min(self.scheduler.wake_at - start, MOST_ASLEEP))
             return False
         try:
             bucket = self.executor.bucket(batch)
@@ -132,6 +144,11 @@ class ServingLoop[Handle]:
             Underway(batch, handle, bucket, start, num_waiting, num_recomputed, self._memory())
         )
         return True
+
+    def _tell_ended(self) -> None:
+        ended = self.scheduler.ended
+        while ended:
+            self.on_finish(RequestRecord.of(ended.pop(0)))
 
     def _memory(self) -> dict[str, int]:
         """Pages and slots at the height of the step, before finished sequences let go."""

@@ -14,7 +14,7 @@ Nobody writes into a page that others read: whoever is about to gets a copy (cop
 before the step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jpaged.scheduling.batch import ScheduledBatch
 from jpaged.scheduling.moves import Moves
@@ -78,6 +78,12 @@ class StepPlan:
             assert has_pages, "the eldest alone does not fit; `add` should have refused it"
             self.budget -= self._kept
             self._enter(self.eldest, self._kept)
+
+    def send_away(self, sequences: Iterable[Sequence]) -> None:
+        """Preempts those of them that may be: not the eldest."""
+        for sequence in sequences:
+            if sequence is not self.eldest and sequence.status is Status.RUNNING:
+                self._preempt(sequence)
 
     def settle(self) -> ScheduledBatch:
         """The batch.  Somebody is let in if all are idle."""

@@ -19,6 +19,7 @@ from hashlib import blake2b
 
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.prefix import root_key
+from jpaged.scheduling.terms import NO_TERMS, Terms
 
 
 class Status(enum.Enum):
@@ -42,6 +43,7 @@ class Request:
     bad_words: tuple[tuple[int, ...], ...] = ()  # token spellings of params.bad_words
     logprobs_divisor: float = 1.0  # divides the logits of which log-probabilities are reported
     cache_salt: str = ""  # requests share cached pages only with those of the same salt
+    terms: Terms = NO_TERMS
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Timing:
     scheduled: float | None = None
     first_token: float | None = None
     last_token: float | None = None
+    tokens: list[float] = field(default_factory=list)  # when each was said
 
 
 # identity: two samples of one request are different sequences.  Slots: every step reads thousands
@@ -127,7 +130,7 @@ class Sequence:
             page_keys=list(self.page_keys),
             num_cached=self.num_cached,
             is_steered=self.is_steered,
-            timing=replace(self.timing),
+            timing=replace(self.timing, tokens=list(self.timing.tokens)),
             family=self.family,
         )
 
@@ -145,6 +148,11 @@ class Sequence:
         return self.num_computed + self.is_reread
 
     @property
+    def num_prompt_done(self) -> int:
+        """Prompt tokens that were ever computed, or found."""
+        return min(max(self.num_computed, self.num_reached), self.num_prompt)
+
+    @property
     def held_pages(self) -> list[int]:
         """The pages it holds, in order of its tokens."""
         return self.pages[self.num_passed :]
@@ -160,6 +168,14 @@ class Sequence:
     @property
     def arrival(self) -> float:
         return self.request.arrival
+
+    @property
+    def client(self) -> str:
+        return self.request.terms.client
+
+    @property
+    def session(self) -> str:
+        return self.request.terms.session
 
     @property
     def priority(self) -> int:

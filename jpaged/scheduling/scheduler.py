@@ -9,20 +9,25 @@ The policy says who should run; the scheduler sees to it that pages, seats and t
 are respected and that every request ends, whatever the policy says.
 """
 
-import warnings
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-from jpaged.errors import PolicyWarning, RequestRejected
+from jpaged.errors import RequestRejected
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.buckets import BucketLadder
+from jpaged.scheduling.cost import Costs
+from jpaged.scheduling.counsel import Counsel
 from jpaged.scheduling.counts import Counts
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.plan import StepPlan
-from jpaged.scheduling.policy import Fcfs, Policy, View, Wish
+from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.prefix import PrefixCache
 from jpaged.scheduling.queues import Queues
 from jpaged.scheduling.request import Request, Sequence, Status
 from jpaged.scheduling.stopping import finish_of
+from jpaged.scheduling.view import Ledger, View
+
+MOST_IDLE = 10.0  # seconds that a policy may let everybody wait
 
 
 class Scheduler:
@@ -32,7 +37,10 @@ class Scheduler:
     Preemption is by recomputation, or by swapping to the host: as the policy wants it or, where
     that is silent, if `swaps`; as long as there are host pages.  Times are seconds on any clock;
     the scheduler has none.  With a `window`, a token looks at so many, itself included, and pages
-    that no token will look at are let go.
+    that no token will look at are let go.  buckets, costs and seed are for policies, see `View`.
+
+    wake_at: when `schedule` said that there is nothing to do, and the policy wants to wait, until
+    then.  ended: sequences that did so and were not taken from there yet.
 
     A batch may be scheduled before the one before it has answered: `advance` says that a batch is
     on its way, and its sequences go on with *expected* tokens.  Whoever turns out to have ended
@@ -51,10 +59,16 @@ class Scheduler:
         num_host_pages: int = 0,
         swaps: bool = True,
         window: int | None = None,
+        buckets: BucketLadder | None = None,
+        costs: Costs | None = None,
+        seed: int = 0,
     ):
         self.pool = pool
-        self.policy = policy
-        self.policy_error: Exception | None = None
+        self.counsel = Counsel(policy)
+        self.buckets, self.costs, self.seed = buckets, costs, seed
+        self.ledger = Ledger()
+        self.wake_at: float | None = None
+        self.ended: list[Sequence] = []
         self.max_num_batched_tokens = max_num_batched_tokens
         self.enable_chunked_prefill = enable_chunked_prefill
         self.cache = PrefixCache(pool) if enable_prefix_caching else None
@@ -63,10 +77,26 @@ class Scheduler:
         self.counts = Counts()
         if self.cache is not None:
             self.cache.chooser = self
-        self._num_arrived = 0
+        self._num_arrived = self._num_scheduled = 0
+        self._idle_since: float | None = None  # because the policy wants to wait
+        self._now = 0.0  # the latest time heard of
         self._promised: list[int] = []  # pages that the latest batch fills
         # batches on their way, each with those who get a token from it
         self._underway: deque[tuple[ScheduledBatch, list[Sequence | None]]] = deque()
+
+    @property
+    def policy(self) -> Policy:
+        """Who proposes.  Another one may be set at any time between steps."""
+        return self.counsel.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self.counsel.policy = policy
+
+    @property
+    def policy_error(self) -> Exception | None:
+        """What a policy raised that was replaced."""
+        return self.counsel.error
 
     @property
     def has_unfinished(self) -> bool:
@@ -81,11 +111,16 @@ class Scheduler:
         return tuple(self.queues.waiting)
 
     def add(self, request: Request, is_steered: bool = False) -> list[Sequence]:
-        """Queues the request's n sequences.  Raises `RequestRejected` if one can never run.
+        """Queues the request's n sequences.  Raises `RequestRejected` if one can never run, or the
+        policy refuses it.
 
         is_steered: they choose no tokens, but pause when all they have is computed; see `extend`.
         """
         self._check_fits(request)
+        reason = self.counsel.refusal(self.view(request.arrival), request)
+        if reason is not None:
+            name = type(self.policy).__name__
+            raise RequestRejected(f"request {request.id} is refused by the policy {name}: {reason}")
         sequences, family = [], []
         for index in range(request.params.num_samples):
             sequence = Sequence(
@@ -95,6 +130,7 @@ class Scheduler:
             self._num_arrived += 1
             self.queues.enqueue(sequence)
             sequences.append(sequence)
+            self.counsel.tell("on_arrival", sequence, request.arrival)
         return sequences
 
     def _check_fits(self, request: Request) -> None:
@@ -142,22 +178,16 @@ class Scheduler:
         sequence.is_paused = False
 
     def schedule(self, now: float) -> ScheduledBatch | None:
-        """The next step's batch, with pages reserved; None when nothing is left to do."""
+        """The next step's batch, with pages reserved; None when there is nothing to do, or not
+        before `wake_at`."""
+        self.wake_at, self._now = None, now
         if not self.has_unfinished:
             return None
+        self._num_scheduled += 1
         self.queues.release_passed()
-        plan = StepPlan(
-            self.queues,
-            lambda: self._victim(now),
-            lambda victim: self._wants_swap(now, victim),
-            self.max_num_batched_tokens,
-            self.enable_chunked_prefill,
-        )
-        plan.secure_eldest()
-        for sequence, most in self._wishes(self.view(now)):
-            plan.grant(sequence, most)
-            if not plan.budget and plan.is_full:
-                break
+        plan = self._propose(now)
+        if self._may_wait(plan, now):
+            return None
         batch = plan.settle()
         self._promised = [page for pages in plan.promised.values() for page in pages]
         for sequence in plan.admitted:
@@ -165,6 +195,46 @@ class Scheduler:
                 sequence.timing.scheduled = now
                 self._count_cached(sequence)
         return batch if batch.items else None
+
+    def _propose(self, now: float) -> StepPlan:
+        """The policy's wishes, as far as they can be granted."""
+        plan = StepPlan(
+            self.queues,
+            lambda: self.counsel.victim(self.view(now)),
+            lambda victim: self._wants_swap(now, victim),
+            self.max_num_batched_tokens,
+            self.enable_chunked_prefill,
+        )
+        view = self.view(now)
+        if gone := self.counsel.preempted(view):
+            plan.send_away(gone)
+            view = self.view(now)
+        plan.secure_eldest()
+        for sequence, most in self.counsel.wishes(view):
+            plan.grant(sequence, most)
+            if not plan.budget and plan.is_full:
+                break
+        return plan
+
+    def _wants_swap(self, now: float, victim: Sequence) -> bool:
+        """Asks the policy, if there is room on the host at all."""
+        if not self.queues.host.num_pages:
+            return False
+        return self.counsel.wants_swap(self.view(now), victim, otherwise=self.swaps)
+
+    def _may_wait(self, plan: StepPlan, now: float) -> bool:
+        """Whether nobody is to be let in yet, because the policy wants to wait."""
+        if plan.grants or self.queues.running or not self.queues.waiting:
+            self._idle_since = None
+            return False
+        if self._idle_since is None:
+            self._idle_since = now
+        at = self.counsel.wake_at(self.view(now))
+        if at <= now or now - self._idle_since >= MOST_IDLE:
+            self._idle_since = None
+            return False
+        self.wake_at = min(at, self._idle_since + MOST_IDLE)
+        return True
 
     def _count_cached(self, sequence: Sequence) -> None:
         sequence.num_cached = sequence.num_computed
@@ -209,7 +279,7 @@ class Scheduler:
             self.advance(batch)
         underway, receivers = self._underway.popleft()
         assert underway is batch, "batches answer in the order in which they were advanced"
-        size, advanced = self.pool.page_size, []
+        size, advanced, self._now = self.pool.page_size, [], now
         for sequence, token in zip(receivers, output.tokens, strict=True):
             if sequence is None or sequence.status is Status.FINISHED:  # ended while its step ran
                 continue
@@ -219,6 +289,7 @@ class Scheduler:
             if sequence.is_steered:
                 continue
             tokens.append(token)
+            timing.tokens.append(now)
             timing.last_token = now
             if timing.first_token is None:
                 timing.first_token = now
@@ -228,6 +299,7 @@ class Scheduler:
                 self.queues.remember_full_pages(sequence, sequence.num_computed)
             if token in sequence.stop_ids or known >= sequence.full_length:
                 self._finish_if_done(sequence)
+        self.counsel.tell("on_step", batch, now)
         return advanced
 
     def drop(self, batch: ScheduledBatch) -> None:
@@ -242,7 +314,10 @@ class Scheduler:
 
     def finish(self, sequence: Sequence, reason: str, stop_reason: int | str | None = None) -> None:
         """Ends a sequence (for a stop string, say) and frees its pages."""
+        self.ledger.add(sequence)
         self.queues.finish(sequence, reason, stop_reason)
+        self.ended.append(sequence)
+        self.counsel.tell("on_finish", sequence, self._now)
 
     def abort(self, request_id: str) -> list[Sequence]:
         """Ends every sequence of a request; returns them.  An unknown id is no error."""
@@ -267,65 +342,19 @@ class Scheduler:
             running=self.running,
             waiting=self.waiting,
             token_budget=self.max_num_batched_tokens,
+            max_num_seqs=self.queues.max_num_seqs,
             free_seats=self.queues.num_free_seats,
+            num_pages=self.pool.num_pages,
             free_pages=self.pool.num_free,
             page_size=self.pool.page_size,
+            queues=self.queues,
+            ledger=self.ledger,
+            buckets=self.buckets,
+            costs=self.costs,
+            seed=self.seed * 1_000_003 + self._num_scheduled,
         )
-
-    # A policy is somebody else's code: whatever it raises must cost no request, hence the
-    # broad excepts below, and nowhere else.
-
-    def _wishes(self, view: View) -> Iterator[Wish]:
-        """The policy's well-formed wishes, as many as there can be sensible ones."""
-        limit = 4 * (len(view.running) + len(view.waiting)) + 16  # it may propose for ever
-        policy = self.policy  # its `victim` may fail, and be replaced, while it proposes
-        try:
-            for wish in policy.propose(view):
-                if type(wish) is tuple and len(wish) == 2:
-                    if isinstance(wish[0], Sequence) and isinstance(wish[1], int):
-                        yield wish
-                limit -= 1
-                if not limit:
-                    return
-        except Exception as error:
-            self._replace(policy, error)
-            yield from self.policy.propose(view)
-
-    def _victim(self, now: float) -> Sequence:
-        try:
-            return self.policy.victim(self.view(now))
-        except Exception as error:
-            self._replace(self.policy, error)
-            return self.policy.victim(self.view(now))
-
-    def _wants_swap(self, now: float, victim: Sequence) -> bool:
-        """Asks the policy, if there is room on the host at all and it has an opinion."""
-        if not self.queues.host.num_pages:
-            return False
-        asked = getattr(self.policy, "wants_swap", None)
-        try:
-            return self.swaps if asked is None else bool(asked(self.view(now), victim))
-        except Exception as error:
-            self._replace(self.policy, error)
-            return self.swaps
 
     def choose_idle(self, pages: Collection[int]) -> int:
-        """The idle page of lowest rank, if the policy ranks them; else the first."""
-        rank = getattr(self.policy, "evict_rank", None)
-        try:
-            if rank is not None and self.cache is not None:
-                known = self.cache.known
-                return min(pages, key=lambda page: rank(known[page]))
-        except Exception as error:
-            self._replace(self.policy, error)
-        return next(iter(pages))
-
-    def _replace(self, policy: Policy, error: Exception) -> None:
-        name = type(policy).__name__
-        self.policy, self.policy_error = Fcfs(), error
-        warnings.warn(
-            f"policy {name} raised {type(error).__name__}: {error}; "
-            "first come, first served replaces it, no request is lost",
-            PolicyWarning,
-            stacklevel=2,
-        )
+        """Which page the prefix cache forgets: see `Policy.evict_rank`."""
+        assert self.cache is not None
+        return self.counsel.page_to_evict(pages, self.cache.known)

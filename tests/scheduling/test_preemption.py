@@ -6,11 +6,11 @@ import pytest
 from filler import FILLER, Wishes, a_scheduler, add, counts, names, run, schedule, step
 
 from jpaged.scheduling.batch import StepOutput
-from jpaged.scheduling.policy import Fcfs
+from jpaged.scheduling.policy import Fcfs, Policy
 from jpaged.scheduling.request import Sequence, Status
 
 
-class Names:
+class Names(Policy):
     """Runs everyone in turn; names a fixed victim, whatever is right."""
 
     def __init__(self, victim: Any):
@@ -23,7 +23,7 @@ class Names:
         return self.chosen
 
 
-class LastInFirstOut:
+class LastInFirstOut(Policy):
     """The newest first, and the eldest gives way: without the scheduler's rules, no end."""
 
     def propose(self, view):
