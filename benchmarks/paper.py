@@ -52,7 +52,7 @@ from jpaged.analysis.plots import draw_shares
 from jpaged.policies import Fcfs, Orca
 from jpaged.policies.buddy import rounded
 from jpaged.sampling_params import SamplingParams
-from jpaged.scheduling.batch import ScheduledBatch
+from jpaged.scheduling.cost import StepShape
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.scheduler import Scheduler
@@ -87,11 +87,10 @@ PAPER_SAMPLING = {SHAREGPT.name: (16.2, 30.5), ALPACA.name: (6.1, 9.8)}
 PAPER_BEAMS = {SHAREGPT.name: (44.3, 66.3), ALPACA.name: (37.6, 55.2)}
 
 
-def seconds_of(batch: ScheduledBatch) -> float:
+def seconds_of(shape: StepShape) -> float:
     """A step of OPT-13B on an A100 by its roofline: 26 GB of weights at 1.56 TB/s or 26 GFLOP a
     token at half of 312 TFLOP/s, whichever is longer, and 0.8 MB of cache a token that is read."""
-    num_read = sum([sequence.num_computed + count for sequence, count in batch.items])
-    return max(17e-3, 0.17e-3 * batch.num_tokens) + 0.5e-6 * num_read
+    return max(17e-3, 0.17e-3 * shape.num_tokens) + 0.5e-6 * shape.num_read
 
 
 def a_trace(law: Conversations, args: argparse.Namespace) -> Workload:

@@ -371,7 +371,7 @@ class LLMEngine:
             self.clock,
             self.records.append,
             ahead=int(self.config.async_scheduling),
-            on_finish=self.ended.append,
+            on_finish=lambda sequence: self.ended.append(RequestRecord.of(sequence)),
             sleep=time.sleep,
         )
         self.loop.num_steps = num_steps

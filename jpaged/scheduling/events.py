@@ -1,6 +1,7 @@
 """What happened, as data: no printing, no plotting."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.request import Sequence
@@ -41,6 +42,11 @@ class StepRecord:
         return 1 - self.slots_used / self.slots_held if self.slots_held else 0.0
 
     @property
+    def padding(self) -> float:
+        """The share of the bucket's token slots that held no token, from 0 to 1."""
+        return 1 - self.num_tokens / self.bucket.num_tokens if self.bucket else 0.0
+
+    @property
     def sharing(self) -> float:
         """The share of pages that sharing saves, from 0 to 1."""
         return 1 - self.pages_held / self.pages_unshared if self.pages_unshared else 0.0
@@ -76,7 +82,7 @@ class RequestRecord:
     token_times: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, sequence: Sequence) -> "RequestRecord":
+    def of(cls, sequence: Sequence, keeps_times: bool = True) -> "RequestRecord":
         request, timing, terms = sequence.request, sequence.timing, sequence.request.terms
         return cls(
             request_id=request.id,
@@ -97,7 +103,7 @@ class RequestRecord:
             tpot_promised=terms.tpot,
             deadline_promised=terms.deadline,
             predicted_tokens=terms.predicted_tokens,
-            token_times=tuple(timing.tokens),
+            token_times=tuple(timing.tokens) if keeps_times else (),
         )
 
     @property
@@ -111,6 +117,12 @@ class RequestRecord:
         if self.first_token is None or self.last_token is None or self.num_output < 2:
             return None
         return (self.last_token - self.first_token) / (self.num_output - 1)
+
+    @property
+    def max_gap(self) -> float | None:
+        """The longest wait for a token after the first, if the times of tokens were kept."""
+        gaps = [after - before for before, after in pairwise(self.token_times)]
+        return max(gaps, default=None)
 
     @property
     def latency(self) -> float | None:

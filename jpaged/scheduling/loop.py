@@ -14,7 +14,7 @@ from typing import Protocol
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
-from jpaged.scheduling.events import RequestRecord, StepRecord
+from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.report import num_empty_slots
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
@@ -62,7 +62,7 @@ class ServingLoop[Handle]:
         clock: Callable[[], float],
         on_step: Callable[[StepRecord], None] = lambda _: None,
         ahead: int = 0,
-        on_finish: Callable[[RequestRecord], None] = lambda _: None,
+        on_finish: Callable[[Sequence], None] = lambda _: None,
         sleep: Callable[[float], None] = lambda _: None,
     ):
         self.scheduler = scheduler
@@ -148,7 +148,7 @@ class ServingLoop[Handle]:
     def _tell_ended(self) -> None:
         ended = self.scheduler.ended
         while ended:
-            self.on_finish(RequestRecord.of(ended.pop(0)))
+            self.on_finish(ended.pop(0))
 
     def _memory(self) -> dict[str, int]:
         """Pages and slots at the height of the step, before finished sequences let go."""

@@ -9,7 +9,7 @@ from random import Random
 from jpaged.scheduling.buckets import BucketLadder
 from jpaged.scheduling.cost import Costs
 from jpaged.scheduling.queues import Queues
-from jpaged.scheduling.request import Sequence, Status
+from jpaged.scheduling.request import Request, Sequence, Status
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class View:
         if sequence.status is Status.RUNNING:
             return sequence.num_computed
         return self.queues.sharing.find(sequence, {}).num_tokens
+
+    def num_cached_of(self, request: Request) -> int:
+        """Prompt tokens of a request that is not here which would be found in the cache."""
+        return self.queues.sharing.find(Sequence(request), {}).num_tokens
 
     def num_shared_pages(self, sequence: Sequence) -> int:
         """Pages that it holds together with others."""

@@ -1,1 +1,9 @@
-"""Serving without a device: seeded requests, replayed in virtual time.  No JAX, no numpy."""
+"""Serving in virtual time, for experiments with scheduling: no model, no device, no waiting."""
+
+from jpaged.simulator.constant import Constant
+from jpaged.simulator.result import Result
+from jpaged.simulator.roofline import GPUS, Gpu, Roofline
+from jpaged.simulator.simulate import simulate
+from jpaged.simulator.table import FromTable
+
+__all__ = ["GPUS", "Constant", "FromTable", "Gpu", "Result", "Roofline", "simulate"]

@@ -1,60 +1,21 @@
-"""Serves a workload in virtual time: the engine's own scheduler and loop, with nothing to wait for.
+"""Serves a workload in virtual time and tells of every step: no cost model, no frames.
 
-workload ──arrivals──► Scheduler ◄──► ServingLoop ◄──► ScriptedExecutor ──seconds──► VirtualClock
-                                          └──► StepRecord, StepRecord, …
+`simulate` does more; this is what it is made of, for those who account for pages themselves.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
-from jpaged.scheduling.batch import ScheduledBatch, StepOutput
-from jpaged.scheduling.buckets import Bucket
+from jpaged.scheduling.cost import StepShape
 from jpaged.scheduling.events import StepRecord
-from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.simulator.lengths import CONTEXT
+from jpaged.simulator.replica import Replica
 from jpaged.simulator.workload import EOS, Workload
-
-
-class VirtualClock:
-    """Seconds that pass when somebody says so."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class ScriptedExecutor:
-    """Pretends to be a device: a batch takes `seconds(batch)`, and answers what fate has in store.
-
-    Every sequence says a token of its own until its workload says it ends: samples of one prompt
-    must not look alike to the prefix cache.
-    """
-
-    def __init__(
-        self, workload: Workload, clock: VirtualClock, seconds: Callable[[ScheduledBatch], float]
-    ):
-        self.num_output = {request.name: request.num_output for request in workload}
-        self.clock = clock
-        self.seconds = seconds
-
-    def bucket(self, batch: ScheduledBatch) -> Bucket | None:
-        return None
-
-    def submit(self, batch: ScheduledBatch) -> StepOutput:
-        self.clock.now += self.seconds(batch)
-        return StepOutput(tuple([self._token(sequence) for sequence, _ in batch.items]), {}, {})
-
-    def collect(self, handle: StepOutput) -> StepOutput:
-        return handle
-
-    def _token(self, sequence: Sequence) -> int:
-        is_last = sequence.num_generated + 1 >= self.num_output[sequence.request.id]
-        return EOS if is_last else EOS + 1 + sequence.serial
 
 
 class Steering(Protocol):
@@ -63,10 +24,21 @@ class Steering(Protocol):
     def steer(self, scheduler: Scheduler, advanced: list[Sequence]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """A cost model from a function."""
+
+    function: Callable[[StepShape], float]
+    host_seconds: float = 0.0
+
+    def seconds(self, shape: StepShape) -> float:
+        return self.function(shape)
+
+
 def replay(
     workload: Workload,
     scheduler: Scheduler,
-    seconds: Callable[[ScheduledBatch], float],
+    seconds: Callable[[StepShape], float],
     context: int = CONTEXT,
     steering: Steering | None = None,
 ) -> Iterator[StepRecord]:
@@ -75,18 +47,24 @@ def replay(
 
     steering: all sequences are left to it, and end when it says so.
     """
-    clock, records = VirtualClock(), deque[StepRecord]()
-    executor = ScriptedExecutor(workload, clock, seconds)
-    loop = ServingLoop(scheduler, executor, clock, records.append)
+    num_output = {request.name: request.num_output for request in workload}
+    records = deque[StepRecord]()
+    replica = Replica(
+        scheduler,
+        Seconds(seconds),
+        lambda sequence: num_output[sequence.request.id],
+        EOS,
+        on_step=records.append,
+    )
     to_come = deque(workload)
-    while to_come or scheduler.has_unfinished:
-        if not scheduler.has_unfinished:  # nothing happens before the next arrival
-            clock.now = max(clock.now, to_come[0].arrival)
-        while to_come and to_come[0].arrival <= clock.now:
-            scheduler.add(to_come.popleft().as_request(context), steering is not None)
-        advanced, _, batch = loop.step()
-        assert batch is not None, "requests are there, and nobody can go on"
+    while to_come or replica.has_work:
+        now = replica.clock.now if replica.has_work else to_come[0].arrival
+        while to_come and to_come[0].arrival <= now:
+            refused = replica.add(to_come.popleft().as_request(context), steering is not None)
+            assert refused is None, refused
+        until = to_come[0].arrival if to_come else inf
+        assert replica.step(until), "requests are there, and nobody can go on"
         if steering is not None:
-            steering.steer(scheduler, advanced)
+            steering.steer(scheduler, replica.advanced)
         while records:
             yield records.popleft()

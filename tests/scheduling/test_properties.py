@@ -4,6 +4,7 @@ Each test plays random scenarios for a few thousand steps under one kind of poli
 step with the bookkeeping of `toy_device.py`, which shares no code with the scheduler.
 """
 
+import math
 import random
 from collections import Counter
 from itertools import count
@@ -104,6 +105,48 @@ class Nonsense(Random):
             yield self.rng.choice([(sequence, 3), (sequence, 3.0), sequence, None, (3, sequence)])
 
 
+class Moody(Random):
+    """Sends anybody away, wants to sleep, and contradicts itself."""
+
+    def preempt(self, view):
+        if self.rng.random() < 0.1:
+            yield from self.rng.choices((*view.running, *view.waiting, None, "you"), k=3)
+
+    def propose(self, view):
+        return super().propose(view) if self.rng.random() < 0.5 else []
+
+    def wake_at(self, view):
+        now = view.now
+        return self.rng.choice((None, now - 1, now + 2, now + 1e9, math.nan, math.inf, "later"))
+
+    def wants_swap(self, view, victim):
+        return self.rng.choice((None, True, False, "perhaps"))
+
+    def evict_rank(self, page):
+        return self.rng.random()
+
+
+class Sulky(Moody):
+    """The same, and raises whenever it is told anything, now and then."""
+
+    def slip(self):
+        if self.rng.random() < 0.05:
+            raise RuntimeError("who asked?")
+
+    def on_step(self, batch, now):
+        self.slip()
+
+    def on_arrival(self, sequence, now):
+        self.slip()
+
+    def on_finish(self, sequence, now):
+        self.slip()
+
+    def evict_rank(self, page):
+        return "nonsense" if self.rng.random() < 0.1 else 0.0
+
+
+KINDS = (Random, Raising, LastInFirstOut, Greedy, Silent, OneToken, Nonsense, Moody, Sulky)
 # seldom run out of pages
 RESERVED = {"headroom": lambda rng: Headroom(rng.choice((0, 1, 4))), "orca": lambda rng: Orca()}
 POLICIES = (
@@ -115,10 +158,7 @@ POLICIES = (
         "prefill_first": lambda rng: PrefillFirst(),
     }
     | RESERVED
-    | {
-        kind.__name__: kind
-        for kind in (Random, Raising, LastInFirstOut, Greedy, Silent, OneToken, Nonsense)
-    }
+    | {kind.__name__: kind for kind in KINDS}
 )
 
 
@@ -132,6 +172,7 @@ class Play:
         self.scheduler = self._make_scheduler()
         self.device = ToyDevice(self.scheduler.pool)
         self.sequences: list[Sequence] = []
+        self.now = 0.0
         self.seen = Counter(steps=0, dropped=0, preempted=0, cached=0, aborted=0)
 
     def _make_requests(self) -> list[Request]:
@@ -193,8 +234,11 @@ class Play:
         scheduler.policy = self.policy  # one that raised was replaced, and comes back
         self.maybe_abort()
         running_before = scheduler.running
-        batch = scheduler.schedule(float(self.seen["steps"]))
+        self.now += 1
+        batch = scheduler.schedule(self.now)
         if batch is None:
+            waits = scheduler.wake_at is not None
+            assert waits or not scheduler.has_unfinished, "nobody is let in"
             return
         output = self.run_batch(batch, running_before)
         if rng.random() < 0.02:
@@ -202,7 +246,7 @@ class Play:
             scheduler.cancel(batch)
             return
         self.maybe_abort()
-        scheduler.update(batch, output, float(self.seen["steps"]))
+        scheduler.update(batch, output, self.now)
         self.check_state()
 
     def run_batch(self, batch: ScheduledBatch, running_before: tuple[Sequence, ...]) -> StepOutput:
@@ -247,7 +291,7 @@ class PlayAhead(Play):
 
     def __init__(self, seed: int, make_policy):
         super().__init__(seed, make_policy)
-        self.loop = ServingLoop(self.scheduler, self, lambda: 0.0, ahead=1)
+        self.loop = ServingLoop(self.scheduler, self, lambda: self.now, ahead=1)
         self.before: tuple[Sequence, ...] = ()
         self.eldest: Sequence | None = None
         schedule = self.scheduler.schedule
@@ -261,6 +305,7 @@ class PlayAhead(Play):
 
     def step(self) -> None:
         self.scheduler.policy = self.policy
+        self.now += 1
         self.maybe_abort()
         try:
             self.loop.step()

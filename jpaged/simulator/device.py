@@ -1,0 +1,65 @@
+"""A device that pretends: it takes the time a cost model says, and answers what fate has in store.
+
+    host      │schedule, pack│                │schedule, pack│
+    device                   ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓              ▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓
+
+With a step scheduled ahead the host's part lies under the device's, as in an engine: nothing here
+knows of that, it follows from when the serving loop submits and when it collects.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.buckets import Bucket, BucketLadder
+from jpaged.scheduling.cost import CostModel, StepShape
+from jpaged.scheduling.request import Sequence
+from jpaged.simulator.clock import VirtualClock
+
+Fate = Callable[[Sequence], int]  # how many tokens a sequence will say, its end included
+
+
+class Pretended(NamedTuple):
+    output: StepOutput
+    end: float
+
+
+class SimulatedDevice:
+    """The executor of a serving loop in virtual time.
+
+    Every sequence says a token of its own until its end: samples of one prompt must not look alike
+    to the prefix cache.  eos: the token that ends it; those above are nobody else's.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        cost_model: CostModel,
+        fate: Fate,
+        eos: int,
+        buckets: BucketLadder | None = None,
+    ):
+        self.clock, self.cost_model, self.fate, self.eos = clock, cost_model, fate, eos
+        self.buckets = buckets
+        self.free_at = 0.0
+        self._bucket: Bucket | None = None  # of the batch that is submitted next
+
+    def bucket(self, batch: ScheduledBatch) -> Bucket | None:
+        self._bucket = None if self.buckets is None else self.buckets.fit(batch)
+        return self._bucket
+
+    def submit(self, batch: ScheduledBatch) -> Pretended:
+        self.clock.now += self.cost_model.host_seconds
+        shape = StepShape.of(batch, self._bucket)
+        self.free_at = max(self.free_at, self.clock.now) + self.cost_model.seconds(shape)
+        tokens = tuple([self._token(sequence) for sequence, _ in batch.items])
+        return Pretended(StepOutput(tokens, {}, {}), self.free_at)
+
+    def collect(self, handle: Pretended) -> StepOutput:
+        self.clock.wait_until(handle.end)
+        return handle.output
+
+    def _token(self, sequence: Sequence) -> int:
+        num_said = len(sequence.tokens) - sequence.num_prompt + sequence.num_expected
+        is_last = num_said + 1 >= self.fate(sequence)
+        return self.eos if is_last else self.eos + 1 + sequence.serial

@@ -1,0 +1,61 @@
+"""One engine in virtual time: the scheduler and the loop that serve, on a device that pretends."""
+
+from collections.abc import Callable
+
+from jpaged.errors import RequestRejected
+from jpaged.scheduling.cost import CostModel
+from jpaged.scheduling.events import StepRecord
+from jpaged.scheduling.loop import ServingLoop
+from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.scheduler import Scheduler
+from jpaged.simulator.clock import VirtualClock
+from jpaged.simulator.device import Fate, SimulatedDevice
+
+OnFinish = Callable[[Sequence], None]
+OnStep = Callable[[StepRecord], None]
+
+
+class Replica:
+    """Serves what it is given.  `advanced` are the sequences that its latest step moved on."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        cost_model: CostModel,
+        fate: Fate,
+        eos: int,
+        *,
+        ahead: int = 0,
+        on_step: OnStep = lambda _: None,
+        on_finish: OnFinish = lambda _: None,
+    ):
+        self.scheduler = scheduler
+        self.clock = VirtualClock()
+        device = SimulatedDevice(self.clock, cost_model, fate, eos, scheduler.buckets)
+        self.loop = ServingLoop(scheduler, device, self.clock, on_step, ahead, on_finish)
+        self.advanced: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_unfinished or self.loop.is_underway
+
+    def add(self, request: Request, is_steered: bool = False) -> str | None:
+        """Queues a request, at its arrival.  Returns why it is refused, if it is."""
+        if not self.has_work:
+            self.clock.wait_until(request.arrival)
+        try:
+            self.scheduler.add(request, is_steered)
+        except RequestRejected as error:
+            return str(error)
+        return None
+
+    def step(self, until: float) -> bool:
+        """Runs a step; or waits, if the policy wants to, but not beyond `until`, when somebody
+        arrives.  False if there is nothing to do."""
+        self.advanced, _, batch = self.loop.step()
+        if batch is not None:
+            return True
+        wake_at = self.scheduler.wake_at
+        if wake_at is not None:
+            self.clock.wait_until(min(wake_at, until))
+        return wake_at is not None

@@ -1,0 +1,110 @@
+"""What a simulation, or a run of an engine, comes to: data frames, and a summary of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from jpaged.scheduling.events import RequestRecord, StepRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TIMES = ("ttft", "tpot", "latency")
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+@dataclass
+class Result:
+    """The requests that ended, the steps, and those that were refused with the reason why.
+
+    replicas: for each step, which one it was on; for each request, the one it ended on.
+    """
+
+    ended: list[RequestRecord] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)  # request, reason
+    ended_on: list[int] = field(default_factory=list)
+    run_on: list[int] = field(default_factory=list)
+
+    @property
+    def requests(self) -> "pd.DataFrame":
+        """A row a sequence that ended: the fields of `RequestRecord`, less the times of its tokens,
+        and `ttft`, `tpot`, `latency` and `max_gap`, the longest wait for a token, in seconds."""
+        names = [each.name for each in fields(RequestRecord) if each.name != "token_times"]
+        rows = [
+            [getattr(each, name) for name in (*names, *TIMES, "max_gap")] for each in self.ended
+        ]
+        frame = _frame(rows, [*names, *TIMES, "max_gap"])
+        return frame.assign(replica=self.ended_on or 0)
+
+    @property
+    def steps(self) -> "pd.DataFrame":
+        """A row a step: the fields of `StepRecord`, and `seconds` and `padding`, the share of its
+        token slots that held none."""
+        names = [each.name for each in fields(StepRecord)]
+        rows = [[getattr(each, name) for name in names] for each in self.records]
+        frame = _frame(rows, names).assign(replica=self.run_on or 0)
+        padding = [each.padding for each in self.records]
+        return frame.assign(seconds=frame["end"] - frame["start"], padding=padding)
+
+    @property
+    def seconds(self) -> float:
+        """From the first arrival to the last token."""
+        lasts = [each.last_token for each in self.ended if each.last_token is not None]
+        return max(lasts) - min(each.arrival for each in self.ended) if lasts else 0.0
+
+    def summary(self) -> dict[str, float]:
+        """Rates a second, seconds as means and quantiles, shares from 0 to 1.
+
+        goodput: requests a second that kept all that was promised; those without promises do.
+        recompute_tax: the share of tokens computed more than once.  hit_rate: of prompt tokens that
+        were found.  padding: the share of token slots that were empty, over all steps.
+        """
+        requests, seconds = self.requests, self.seconds
+        finished = requests[requests["finish_reason"] != "abort"]
+        found = {
+            "num_requests": len(requests),
+            "num_refused": len(self.refused),
+            "seconds": seconds,
+            "requests_per_second": len(finished) / seconds if seconds else 0.0,
+            "tokens_per_second": finished["num_output"].sum() / seconds if seconds else 0.0,
+            "goodput": sum(map(kept_promises, self.ended)) / seconds if seconds else 0.0,
+            "num_preemptions": requests["num_preemptions"].sum(),
+            "recompute_tax": _share(self.records, "num_recomputed", "num_tokens"),
+            "hit_rate": requests["num_cached"].sum() / max(1, requests["num_prompt"].sum()),
+            "padding": _padding(self.records),
+        }
+        for name in TIMES:
+            values = finished[name].dropna()
+            found[f"{name}_mean"] = values.mean()
+            found |= {f"{name}_{q}": values.quantile(at) for q, at in QUANTILES.items()}
+        return {name: float(value) for name, value in found.items()}
+
+
+def kept_promises(record: RequestRecord) -> bool:
+    """Whether a request ended, and in time for all that was promised to it."""
+    if record.last_token is None or record.finish_reason == "abort":
+        return False
+    pairs = (
+        (record.ttft, record.ttft_promised),
+        (record.tpot, record.tpot_promised),
+        (record.latency, record.deadline_promised),
+    )
+    return all(promised is None or (took or 0.0) <= promised for took, promised in pairs)
+
+
+def _frame(rows: Iterable[list[Any]], names: list[str]) -> "pd.DataFrame":
+    import pandas as pd  # an extra, which nothing else here needs
+
+    return pd.DataFrame(rows, columns=names)
+
+
+def _share(records: list[StepRecord], part: str, whole: str) -> float:
+    total = sum(getattr(each, whole) for each in records)
+    return sum(getattr(each, part) for each in records) / total if total else 0.0
+
+
+def _padding(records: list[StepRecord]) -> float:
+    slots = sum(each.bucket.num_tokens for each in records if each.bucket is not None)
+    used = sum(each.num_tokens for each in records if each.bucket is not None)
+    return 1 - used / slots if slots else 0.0
