@@ -75,7 +75,7 @@ class Result:
             "padding": _padding(self.records),
         }
         for name in TIMES:
-            values = finished[name].dropna()
+            values: Any = finished[name]  # a column; without values in it all is NaN
             found[f"{name}_mean"] = values.mean()
             found |= {f"{name}_{q}": values.quantile(at) for q, at in QUANTILES.items()}
         return {name: float(value) for name, value in found.items()}
