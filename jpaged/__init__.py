@@ -30,6 +30,8 @@ _HOME = {
     "PolicyWarning": "jpaged.errors",
     "SnapshotMismatch": "jpaged.errors",
     "Snapshot": "jpaged.engine.snapshot",
+    "Replay": "jpaged.engine.replaying",
+    "ReplayDiverged": "jpaged.errors",
     "CachedPage": "jpaged.scheduling.prefix",
     "StepRecord": "jpaged.scheduling.events",
     "EngineStats": "jpaged.engine.stats",

@@ -15,6 +15,7 @@ from jpaged.engine.outputs import RequestOutput as RequestOutput
 from jpaged.errors import CompiledAfterWarmup as CompiledAfterWarmup
 from jpaged.errors import ConfigError as ConfigError
 from jpaged.errors import PolicyWarning as PolicyWarning
+from jpaged.errors import ReplayDiverged as ReplayDiverged
 from jpaged.errors import RequestRejected as RequestRejected
 from jpaged.errors import UnsupportedModel as UnsupportedModel
 from jpaged.sampling_params import RequestOutputKind as RequestOutputKind
@@ -26,6 +27,7 @@ from jpaged.scheduling.view import View as View
 
 __version__: str
 __all__: list[str]
+from jpaged.engine.replaying import Replay as Replay
 from jpaged.engine.snapshot import Snapshot as Snapshot
 from jpaged.engine.stats import EngineStats as EngineStats
 from jpaged.errors import SnapshotMismatch as SnapshotMismatch

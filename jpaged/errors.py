@@ -5,6 +5,10 @@ class RequestRejected(ValueError):
     """A request that cannot be served; it was refused at the door and nothing else was touched."""
 
 
+class ReplayDiverged(RuntimeError):
+    """A recorded run does not come out as it did."""
+
+
 class ConfigError(ValueError):
     """An engine option that is unknown, out of range or at odds with another."""
 

@@ -5,7 +5,9 @@ import dataclasses
 import functools
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,18 +26,20 @@ from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.live_requests import LiveRequests
 from jpaged.engine.outputs import RequestOutput
-from jpaged.engine.resuming import HostState, put, take
+from jpaged.engine.recording import Recorder, plain_policy, plain_request
+from jpaged.engine.resuming import HostState, plain_config, put, take
 from jpaged.engine.snapshot import SIZES, Mark, Snapshot, mark_of_checkpoint
 from jpaged.engine.stats import EngineStats
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected, SnapshotMismatch
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.loop import ServingLoop
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.report import PageReport, page_report
-from jpaged.scheduling.request import Request
+from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.terms import NO_TERMS, Terms
 
 KEPT_RECORDS = 10_000
@@ -66,6 +70,7 @@ class LLMEngine:
         self._start()
         self.live = LiveRequests(self.scheduler, self.tokenizer)
         self._num_requests = 0
+        self._recorder: Recorder | None = None
         self._is_closed = False
 
     @property
@@ -182,10 +187,13 @@ class LLMEngine:
         self, request: Request, rest: tuple[str | None, BeamSearchParams]
     ) -> None:
         """Queues what `check_beam_search` returned."""
-        self.live.add_beam_search(request, *rest)
+        text, params = rest
+        self._note("beam_search", request=plain_request(request), text=text, search=asdict(params))
+        self.live.add_beam_search(request, text, params)
 
     def enqueue(self, request: Request, prompt_text: str | None, steered: bool = False) -> None:
         """Queues what `check` returned."""
+        self._note("enqueue", request=plain_request(request), text=prompt_text, steered=steered)
         self.live.add(request, prompt_text, steered)
 
     def fork(
@@ -208,6 +216,7 @@ class LLMEngine:
         request = self.door.forked(state.request, new_id, seed, serial=self._num_requests)
         self._refuse_known(new_id)
         self._num_requests += 1
+        self._note("fork", request_id=request_id, index=index, request=plain_request(request))
         self.live.fork(state, sample, request)
         return new_id
 
@@ -222,6 +231,7 @@ class LLMEngine:
         state = self.live.find(request_id)
         given = list(tokens) if isinstance(tokens, Iterable) else [tokens]
         self.door.check_extension(state.request, state.samples[0].sequence, given)
+        self._note("extend", request_id=request_id, tokens=given)
         self.live.extend(state, given)
 
     def drop(self, request_id: str) -> RequestOutput:
@@ -229,7 +239,9 @@ class LLMEngine:
 
         Raises `RequestRejected` for one that is unknown or has ended.
         """
-        return self.live.drop(request_id)
+        output = self.live.drop(request_id)
+        self._note("drop", request_id=request_id)
+        return output
 
     def _free_id(self) -> str:
         names = (f"fork-{number}" for number in count(self._num_requests))
@@ -252,7 +264,9 @@ class LLMEngine:
 
     def abort_request(self, request_id: str | list[str]) -> None:
         """Ends requests and frees their pages.  Unknown ids are no error."""
-        self.live.abort([request_id] if isinstance(request_id, str) else request_id)
+        ids = [request_id] if isinstance(request_id, str) else request_id
+        self._note("abort", request_ids=list(ids))
+        self.live.abort(ids)
 
     def step(self) -> list[RequestOutput]:
         """Runs one step.  Returns the outputs of the requests that it moved on.
@@ -260,18 +274,75 @@ class LLMEngine:
         Ctrl-C waits for the end of the step, and loses nothing: the next call returns the outputs.
         """
         with deferred_interrupts():
-            self.live.take(*self.loop.step())
+            self._take(*self.loop.step())
         return self.live.pop_outputs()
+
+    def _take(
+        self,
+        advanced: list[Sequence],
+        output: StepOutput | None,
+        batch: ScheduledBatch | None,
+    ) -> None:
+        if self._recorder is not None:
+            launched = self.executor.pop_launched()
+            self._recorder.step(self.loop.num_steps - 1, advanced, output, batch, launched)
+        self.live.take(advanced, output, batch)
+
+    def _settle(self) -> None:
+        """Waits for the steps under way; their outputs come with the next `step`."""
+        if self.loop.is_underway:
+            self._note("settle")
+        with deferred_interrupts():
+            while self.loop.is_underway:
+                self._take(*self.loop.collect())
+
+    @contextmanager
+    def record(self, path: str | Path) -> Iterator[None]:
+        """Writes down all that happens meanwhile, as JSON lines, for `Replay` to do it again.
+
+        Begins with an empty prefix cache, and when nothing is in flight: raises `RequestRejected`
+        otherwise.
+        """
+        if self.live.num_live or self.live.has_work or self._recorder is not None:
+            raise RequestRejected(
+                f"{self.live.num_live} requests are in flight, or a recording is; it begins when "
+                "nothing is"
+            )
+        self.reset_prefix_cache()
+        header = {
+            "config": plain_config(self.config),
+            "mark": asdict(self.mark),
+            "policy": plain_policy(self.scheduler.policy),
+            "num_scheduled": self.scheduler.num_scheduled,
+            "num_steps": self.loop.num_steps,
+        }
+        self.executor.pop_launched()
+        self._recorder = Recorder(path, header, self.clock)
+        self.loop.clock = self._recorder.clock
+        try:
+            yield
+        finally:
+            self._settle()
+            self.loop.clock = self.clock
+            self._recorder.close()
+            self._recorder = None
+
+    def _note(self, call: str, **arguments: Any) -> None:
+        if self._recorder is not None:
+            self._recorder.call(call, **arguments)
 
     def set_policy(self, policy: str | Policy) -> None:
         """Lets another policy decide from the next step on; nobody in flight is harmed."""
-        self.scheduler.policy = policies.resolve(policy)
+        resolved = policies.resolve(policy)
+        self._note("set_policy", policy=plain_policy(resolved))
+        self.scheduler.policy = resolved
 
     def reset_prefix_cache(self) -> bool:
         """Forgets all cached prefixes, so that nothing computed so far is found again.
 
         Requests in flight keep their pages.  Always True, as in vLLM when it succeeds.
         """
+        self._note("reset_prefix_cache")
         self.scheduler.reset_prefix_cache()
         return True
 
@@ -298,10 +369,8 @@ class LLMEngine:
         A step under way ends first; its outputs come with the next `step()`, here and wherever
         somebody goes on from the snapshot.
         """
-        with deferred_interrupts():
-            while self.loop.is_underway:
-                self.live.take(*self.loop.collect())
-        return take(self._host_state(), self.executor, self._mark, self.config, self.clock())
+        self._settle()
+        return take(self._host_state(), self.executor, self.mark, self.config, self.clock())
 
     def restore(self, snapshot: Snapshot, policy: Policy | None = None) -> None:
         """Goes on where the snapshot was taken; under another policy, if one is given.
@@ -309,7 +378,7 @@ class LLMEngine:
         Raises `SnapshotMismatch` if it is of another model, of other sizes, or if requests are in
         flight here.
         """
-        self._mark.check(snapshot.mark)
+        self.mark.check(snapshot.mark)
         if self.live.num_live or self.live.has_work:
             raise SnapshotMismatch(
                 f"{self.live.num_live} requests are in flight here; abort them, or use branch()"
@@ -327,8 +396,9 @@ class LLMEngine:
                 with engine.branch(policy=policy) as twin: ...
         """
         snapshot = snapshot or self.snapshot()
-        self._mark.check(snapshot.mark)
+        self.mark.check(snapshot.mark)
         twin = copy.copy(self)
+        twin._recorder = None
         twin.executor = self.executor.twin()
         twin.live = LiveRequests(self.scheduler, self.tokenizer)
         twin.restore(snapshot, policy)
@@ -352,7 +422,8 @@ class LLMEngine:
         return engine
 
     @functools.cached_property
-    def _mark(self) -> Mark:
+    def mark(self) -> Mark:
+        """What another engine must have in common to go on from here."""
         sizes = {name: getattr(self.sizes, name) for name in SIZES}
         return Mark(mark_of_checkpoint(self.folder), str(self.model.dtype), **sizes)
 

@@ -7,6 +7,7 @@ clock     goes on from the instant of the snapshot, so that nobody seems to have
 
 from collections.abc import Sequence as Pages
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from jpaged.config import EngineConfig
 from jpaged.engine.freezing import freeze, thaw
@@ -43,8 +44,7 @@ def take(
     parcels = [executor.host.parcel(sequence) for sequence in _swapped(scheduler)]
     return Snapshot(
         mark=mark,
-        # without the policy and the cost model: `asdict` would copy them
-        config=asdict(replace(config, policy="fcfs", cost_model=None)) | {"policy": None},
+        config=plain_config(config),
         taken_at=now,
         state=state,
         portable_state=state if is_ours else freeze(host, left_out=policy),
@@ -81,6 +81,12 @@ def put(
     for sequence, parcel in zip(_swapped(host.live.scheduler), snapshot.parcels, strict=True):
         executor.host.put(sequence, executor.in_own_order(parcel))
     return host
+
+
+def plain_config(config: EngineConfig) -> dict[str, Any]:
+    """The options as JSON has them, without policy and cost model: `asdict` would copy them."""
+    plain = asdict(replace(config, policy="fcfs", cost_model=None))
+    return plain | {"policy": None}
 
 
 def _numbers(scheduler: Scheduler, pages: Pages[int]) -> list[list[int]]:

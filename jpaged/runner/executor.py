@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -62,6 +63,8 @@ class DeviceExecutor:
         self.late = Watch()
         self.compiled = CompiledSteps(program, buckets, swaps)
         self.host = HostPages(self.compiled)
+        self.script: deque[Bucket] = deque()  # shapes that steps must have, to do a run again
+        self._launched: deque[Bucket] = deque(maxlen=4)
         self._is_warm = False
         self._tokens = program.no_tokens()  # of the latest step
 
@@ -71,6 +74,8 @@ class DeviceExecutor:
         self._is_warm = warmup != "none"
 
     def bucket(self, batch: ScheduledBatch) -> Bucket:
+        if self.script:
+            return self.script[0]
         fitting = self.buckets.fit(batch)
         return self.compiled.holding(fitting) if self._is_warm else fitting
 
@@ -78,6 +83,9 @@ class DeviceExecutor:
         bucket = self.bucket(batch)
         self._expect(f"bucket {bucket}", bucket in self.compiled.steps)
         step = self.compiled.step(bucket)
+        self._launched.append(bucket)
+        if self.script:
+            self.script.popleft()
         inputs, sampling, scores_prompt = self.program.packer.pack(batch, bucket)
         before = self.late.count
         self._move_pages(batch)
@@ -95,6 +103,12 @@ class DeviceExecutor:
             self._tokens, logprobs = resample(answer.logits, answer.tokens, sampling)
         starts = [sequence.num_computed for sequence, _ in batch.items] if scores_prompt else []
         return Handle(batch, starts, self._tokens, logprobs, answer.hidden)
+
+    def pop_launched(self) -> list[Bucket]:
+        """The shapes of the steps submitted since this was asked before; of the latest few."""
+        launched = list(self._launched)
+        self._launched.clear()
+        return launched
 
     def _move_pages(self, batch: ScheduledBatch) -> None:
         """To the host, within the cache, and from the host, before the step."""
@@ -176,6 +190,7 @@ class DeviceExecutor:
         twin.program = self.program.twin()
         twin.kv_pages, twin._tokens = twin.program.kv_pages(), twin.program.no_tokens()
         twin.late, twin.is_twin = Watch(), True
+        twin.script, twin._launched = deque(), deque(maxlen=4)
         twin.host = HostPages(self.compiled)
         return twin
 

@@ -40,7 +40,8 @@ class Scheduler:
     that no token will look at are let go.  buckets, costs and seed are for policies, see `View`.
 
     wake_at: when `schedule` said that there is nothing to do, and the policy wants to wait, until
-    then.  ended: sequences that did so and were not taken from there yet.
+    then.  num_scheduled: how often it was asked.  ended: sequences that did so and were not taken
+    from there yet.
 
     A batch may be scheduled before the one before it has answered: `advance` says that a batch is
     on its way, and its sequences go on with *expected* tokens.  Whoever turns out to have ended
@@ -77,7 +78,7 @@ class Scheduler:
         self.counts = Counts()
         if self.cache is not None:
             self.cache.chooser = self
-        self._num_arrived = self._num_scheduled = 0
+        self._num_arrived = self.num_scheduled = 0
         self._idle_since: float | None = None  # because the policy wants to wait
         self._now = 0.0  # the latest time heard of
         self._promised: list[int] = []  # pages that the latest batch fills
@@ -183,7 +184,7 @@ class Scheduler:
         self.wake_at, self._now = None, now
         if not self.has_unfinished:
             return None
-        self._num_scheduled += 1
+        self.num_scheduled += 1
         self.queues.release_passed()
         plan = self._propose(now)
         if self._may_wait(plan, now):
@@ -351,7 +352,7 @@ class Scheduler:
             ledger=self.ledger,
             buckets=self.buckets,
             costs=self.costs,
-            seed=self.seed * 1_000_003 + self._num_scheduled,
+            seed=self.seed * 1_000_003 + self.num_scheduled,
         )
 
     def choose_idle(self, pages: Collection[int]) -> int:

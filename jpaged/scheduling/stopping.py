@@ -20,6 +20,6 @@ def finish_of(sequence: Sequence) -> tuple[str, int | None] | None:
             return "stop", None
         if token in (request.params.stop_token_ids or ()):
             return "stop", token
-    if sequence.num_generated >= request.max_tokens:
+    if len(sequence.tokens) >= sequence.full_length:
         return "length", None
     return None
