@@ -1,6 +1,6 @@
 """The figures of the PagedAttention paper, with our scheduler as the subject.
 
-    python benchmarks/paper.py [--parts memory,spread,sampling,beams] [--requests 2000] [--seed 0]
+    python benchmarks/paper.py [--parts memory,spread,sampling,beams] [--requests 2000] [--out DIR]
     python benchmarks/paper.py --parts throughput,prefix,page_size,preemption [--model M] [--quick]
 
 Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
@@ -61,7 +61,6 @@ from jpaged.simulator.lengths import ALPACA, CONTEXT, SHAREGPT, Conversations, L
 from jpaged.simulator.replay import Steering, replay
 from jpaged.simulator.workload import Workload, generate
 
-RESULTS = Path(__file__).parent / "results"
 PAGE_SIZE, MAX_SEQS = 16, 256
 NUM_PAGES = 983  # 12 GiB at 800 KiB a token are 15,728 slots; the paper's table 1 says 15.7K
 NUM_SLOTS = NUM_PAGES * PAGE_SIZE
@@ -141,9 +140,10 @@ def four_allocators(workload: Workload) -> dict[str, dict[str, float]]:
 def measure_memory(args: argparse.Namespace) -> dict:
     """Figure 2: what the cache holds."""
     shares = four_allocators(a_trace(SHAREGPT, args))
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    draw_shares(shares, figure.subplots())
-    figure.savefig(args.out / "paper-memory.png", dpi=120)
+    if args.out is not None:
+        figure = Figure(figsize=(6, 3.2), layout="constrained")
+        draw_shares(shares, figure.subplots())
+        figure.savefig(args.out / "paper-memory.png", dpi=120)
     return {name: percents(row) for name, row in shares.items()}
 
 
@@ -273,7 +273,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(SIMULATED))
     parser.add_argument("--requests", type=int, default=2000, help="sequences in a trace")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="folder for a JSON and a plot, such as results/")
     parser.add_argument("--model", default="demo", help="for what is measured; a folder or demo")
     parser.add_argument("--quick", action="store_true", help="measure in two minutes, not twenty")
     args = parser.parse_args()
@@ -289,9 +289,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / "paper.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
+    path = None if args.out is None else args.out / "paper.json"
+    report = json.loads(path.read_text()) if path and path.exists() else {}
+    if args.out is not None:
+        args.out.mkdir(parents=True, exist_ok=True)
     report |= {"machine": describe(), "requests": args.requests, "seed": args.seed}
     for name in args.parts:
         title, measure, show = PARTS[name]
@@ -305,8 +306,10 @@ def main() -> None:
         else:
             report[name] = found
         print(f"\n### {title}\n\n{show(found)}", flush=True)
-        path.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwritten to {path}")
+        if path is not None:
+            path.write_text(json.dumps(report, indent=1) + "\n")
+    if path is not None:
+        print(f"\nwritten to {path}")
 
 
 if __name__ == "__main__":

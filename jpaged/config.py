@@ -14,6 +14,10 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 JIT_MONITOR_MODES = ("warn", "error", "off")
 PREEMPTION_MODES = (None, "swap", "recompute")
 WARMUPS = ("none", "minimal", "full")
+BOOLEANS = (
+    *("skip_tokenizer_init", "trust_remote_code", "enable_prefix_caching"),
+    *("enable_chunked_prefill", "async_scheduling", "use_tqdm_on_load"),
+)
 # options of vLLM that many scripts pass; naming them makes the refusal clearer
 VLLMS = frozenset(
     """enforce_eager disable_log_stats load_format tokenizer_mode kv_cache_dtype
@@ -84,10 +88,22 @@ class EngineConfig:
         return cls(model=str(model), **resolved)
 
     def __post_init__(self) -> None:
-        problems = [*self._range_problems(), *self._choice_problems()]
+        problems = [
+            *self._kind_problems(),
+            *self._range_problems(),
+            *self._choice_problems(),
+        ]
         problems += [] if problems else self._budget_problems()
         if problems:
             raise ConfigError("; ".join(problems))
+
+    def _kind_problems(self):
+        """Python takes "no" for true, and 1.5 for a number of pages."""
+        for name in BOOLEANS:
+            if not isinstance(getattr(self, name), bool):
+                yield f"{name} must be True or False, not {getattr(self, name)!r}"
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            yield f"seed must be a whole number, not {self.seed!r}"
 
     def _range_problems(self):
         for name in ("page_size", "max_num_seqs", "max_num_batched_tokens"):
@@ -100,7 +116,9 @@ class EngineConfig:
             yield f"gpu_memory_utilization must be in (0, 1], not {share!r}"
         if not isinstance(most, int) or not 0 <= most <= 1000:
             yield f"max_logprobs must be from 0 to 1000, not {most!r}"
-        if not isinstance(self.swap_space, int | float) or not 0 <= self.swap_space < math.inf:
+        space = self.swap_space
+        is_number = isinstance(space, int | float) and not isinstance(space, bool)
+        if not is_number or not 0 <= space < math.inf:
             yield f"swap_space must be GiB of host memory, not {self.swap_space!r}"
         if self.max_model_len == 1:
             yield "max_model_len=1 has no room for a prompt and a token; raise it"

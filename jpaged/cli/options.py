@@ -4,7 +4,13 @@ import argparse
 import dataclasses
 from typing import Any
 
-from jpaged.config import DTYPES, JIT_MONITOR_MODES, WARMUPS, EngineConfig
+from jpaged.config import (
+    DTYPES,
+    JIT_MONITOR_MODES,
+    PREEMPTION_MODES,
+    WARMUPS,
+    EngineConfig,
+)
 from jpaged.policies import NAMES as POLICIES
 from jpaged.sampling_params import SamplingParams
 
@@ -22,6 +28,9 @@ ENGINE_HELP = {
     "enable_prefix_caching": "keep pages of finished prompts for the next",
     "enable_chunked_prefill": "split long prompts over several steps",
     "policy": "who runs next",
+    "swap_space": "GiB of the host's memory for pages of preempted sequences",
+    "num_host_pages": "pages of preempted sequences on the host, in place of swap_space",
+    "preemption_mode": "what preempted sequences do: swap, while there is room, or recompute",
     "seed": "for requests without one",
     "warmup": "which step shapes to compile at the start: none, minimal (the rest follows), full",
     "jit_monitor": "what happens when something is compiled after warm-up",
@@ -34,6 +43,7 @@ SAMPLING_HELP = {
     "min_p": "keep those at least this likely, relative to the likeliest",
     "repetition_penalty": "above 1 discourages what was said",
     "n": "samples for each prompt",
+    "best_of": "draw so many, return the n likeliest",
     "stop": "end at this text",
 }
 CHOICES = {
@@ -41,6 +51,7 @@ CHOICES = {
     "jit_monitor": JIT_MONITOR_MODES,
     "policy": tuple(POLICIES),
     "warmup": WARMUPS,
+    "preemption_mode": tuple(filter(None, PREEMPTION_MODES)),
 }
 KINDS = {"int": int, "float": float, "str": str}
 

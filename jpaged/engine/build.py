@@ -19,7 +19,13 @@ from jpaged.errors import ConfigError
 from jpaged.layers.paged import KVSpec
 from jpaged.models.loading import AbstractModel, load_params, read_folder
 from jpaged.runner.executor import DeviceExecutor
-from jpaged.runner.memory import CacheBytes, bytes_per_page, plan_host_pages, plan_pages
+from jpaged.runner.memory import (
+    CacheBytes,
+    bytes_per_page,
+    free_bytes,
+    plan_host_pages,
+    plan_pages,
+)
 from jpaged.runner.packing import pack_for_cpu
 from jpaged.runner.program import StepProgram
 from jpaged.runner.step_input import StepPacker
@@ -163,6 +169,11 @@ def build_executor(
 ) -> DeviceExecutor:
     """Loads the weights, builds the cache and compiles the steps, with progress."""
     use_compilation_cache()
+    if sizes.cache_bytes > free_bytes():
+        raise ConfigError(
+            f"a cache of {sizes.num_pages} pages takes {sizes.cache_bytes} bytes, "
+            f"{free_bytes()} are free; lower num_pages or kv_cache_memory_bytes"
+        )
     params = pack_for_cpu(model.graph, _load(config, folder, model))
     packer = StepPacker(
         sizes.num_pages,

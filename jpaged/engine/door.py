@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from jpaged.beam_search_params import BeamSearchParams
@@ -147,8 +147,6 @@ class Door(NamedTuple):
         room = request.max_tokens - sequence.num_generated
         if not 0 < len(tokens) <= room:
             yield f"{len(tokens)} tokens were given, and from 1 to {room} fit (max_tokens)"
-        if sequence.num_expected:
-            yield "its candidates are being computed; call step() first"
 
     def _seed(self, wanted: int | None, serial: int) -> int:
         if wanted is not None:
@@ -156,9 +154,10 @@ class Door(NamedTuple):
         return random.Random(f"{self.seed}.{serial}").getrandbits(32)
 
     def _read(self, prompt: Prompt) -> tuple[str | None, list[int]]:
-        match prompt:
+        plain: Any = _without_arrays(prompt)
+        match plain:
             case str():
-                return prompt, self._encode(prompt)
+                return plain, self._encode(plain)
             case {"prompt_token_ids": list() | tuple() as tokens, **rest}:
                 _refuse_extra(rest, allowed=("prompt",))
                 text = rest.get("prompt")
@@ -167,7 +166,7 @@ class Door(NamedTuple):
                 _refuse_extra(rest)
                 return text, self._encode(text)
             case list() | tuple():
-                return None, list(prompt)
+                return None, list(plain)
         raise RequestRejected(
             'a prompt is a string, {"prompt": …}, {"prompt_token_ids": […]} or a list of token '
             f"ids, not {type(prompt).__name__}"
@@ -178,6 +177,10 @@ class Door(NamedTuple):
             raise RequestRejected(
                 "this engine has no tokenizer (skip_tokenizer_init); pass prompt_token_ids"
             )
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise RequestRejected(f"the prompt is no text: {error}") from error
         return self.tokenizer.encode(text)
 
     def _prompt_problems(self, tokens: list[int]):
@@ -232,6 +235,20 @@ def _label_problems(request_id: object, priority: object, arrival: object):
         yield f"priority must be a whole number (lower goes first), not {priority!r}"
     if not isinstance(arrival, int | float) or not math.isfinite(arrival):
         yield f"arrival_time must be seconds of time.monotonic(), not {arrival!r}"
+
+
+def plain_ids(tokens: Iterable[Any]) -> list[Any]:
+    """Token ids, those from numpy and the like as Python has them."""
+    return [each.item() if hasattr(each, "item") else each for each in tokens]
+
+
+def _without_arrays(prompt: Any) -> Any:
+    """The prompt, with arrays of token ids as lists."""
+    if isinstance(prompt, dict):
+        return {name: _without_arrays(value) for name, value in prompt.items()}
+    if hasattr(prompt, "tolist"):
+        return prompt.tolist()
+    return plain_ids(prompt) if isinstance(prompt, list | tuple) else prompt
 
 
 def _salt_of(prompt: Prompt) -> tuple[str, Prompt]:

@@ -36,7 +36,8 @@ class LLM:
             outputs = llm.generate(["Once upon a time"], SamplingParams(max_tokens=40))
 
     Options are those of `EngineConfig`; vLLM's names, so that its scripts run by changing the
-    import.  Not thread-safe: one caller at a time.
+    import.  `llm_engine` is the engine within: it steps, and tells of pages, statistics and
+    snapshots.  Not thread-safe: one caller at a time.
     """
 
     def __init__(self, model: str, **options: Any):
@@ -129,7 +130,7 @@ class LLM:
             self.llm_engine.check_beam_search(self._next_id(), prompt, params, level or 0)
             for prompt, level in zip(each_prompt, priorities, strict=True)
         ]
-        size = concurrency_limit or max(1, len(checked))
+        size = max(1, len(checked)) if concurrency_limit is None else concurrency_limit
         check_type("concurrency_limit", size, int)
         if size < 1:
             raise RequestRejected(f"concurrency_limit must be at least 1, not {size}")

@@ -22,13 +22,13 @@ from jpaged.engine.build import (
     build_tokenizer,
     plan_sizes,
 )
-from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type
+from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type, plain_ids
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.live_requests import LiveRequests
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.recording import Recorder, plain_policy, plain_request
 from jpaged.engine.resuming import HostState, plain_config, put, take
-from jpaged.engine.snapshot import SIZES, Mark, Snapshot, mark_of_checkpoint
+from jpaged.engine.snapshot import SIZES, Mark, Snapshot, check_snapshot, mark_of_checkpoint
 from jpaged.engine.stats import EngineStats
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected, SnapshotMismatch
@@ -110,8 +110,7 @@ class LLMEngine:
         terms: Terms = NO_TERMS,
     ) -> CheckedRequest:
         """The request as it would be queued.  Raises `RequestRejected`; changes nothing."""
-        if self._is_closed:
-            raise RequestRejected("this engine is closed")
+        self._refuse_closed()
         self._refuse_known(request_id)
         request, text = self.door.admit(
             request_id,
@@ -229,7 +228,7 @@ class LLMEngine:
         and then nothing has changed.
         """
         state = self.live.find(request_id)
-        given = list(tokens) if isinstance(tokens, Iterable) else [tokens]
+        given = plain_ids(tokens if isinstance(tokens, Iterable) else [tokens])
         self.door.check_extension(state.request, state.samples[0].sequence, given)
         self._note("extend", request_id=request_id, tokens=given)
         self.live.extend(state, given)
@@ -246,6 +245,10 @@ class LLMEngine:
     def _free_id(self) -> str:
         names = (f"fork-{number}" for number in count(self._num_requests))
         return next(name for name in names if name not in self.live)
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise RequestRejected("this engine is closed")
 
     def _refuse_known(self, request_id: str) -> None:
         if request_id in self.live:
@@ -369,62 +372,75 @@ class LLMEngine:
         A step under way ends first; its outputs come with the next `step()`, here and wherever
         somebody goes on from the snapshot.
         """
+        self._refuse_closed()
         self._settle()
         return take(self._host_state(), self.executor, self.mark, self.config, self.clock())
 
-    def restore(self, snapshot: Snapshot, policy: Policy | None = None) -> None:
+    def restore(self, snapshot: Snapshot, policy: str | Policy | None = None) -> None:
         """Goes on where the snapshot was taken; under another policy, if one is given.
 
         Raises `SnapshotMismatch` if it is of another model, of other sizes, or if requests are in
-        flight here.
+        flight here, and `ConfigError` for what is no policy.
         """
+        check_snapshot(snapshot)
+        chosen = None if policy is None else policies.resolve(policy)
         self.mark.check(snapshot.mark)
         if self.live.num_live or self.live.has_work:
             raise SnapshotMismatch(
                 f"{self.live.num_live} requests are in flight here; abort them, or use branch()"
             )
-        host = put(snapshot, self.executor, self.tokenizer, policy, self.scheduler.costs)
+        host = put(snapshot, self.executor, self.tokenizer, chosen, self.scheduler.costs)
         self.live, self.scheduler = host.live, host.live.scheduler
         self._num_requests = host.num_requests
         self._start(since=snapshot.taken_at, num_steps=host.num_steps)
 
-    def branch(self, snapshot: Snapshot | None = None, policy: Policy | None = None) -> "LLMEngine":
+    def branch(
+        self, snapshot: Snapshot | None = None, policy: str | Policy | None = None
+    ) -> "LLMEngine":
         """Another engine that goes on from a snapshot (now, if None), under another policy if one
         is given.  It shares weights and compiled steps, and must be closed first.
 
             for policy in (Fcfs(), ShortestFirst()):
                 with engine.branch(policy=policy) as twin: ...
         """
-        snapshot = snapshot or self.snapshot()
+        snapshot = self.snapshot() if snapshot is None else check_snapshot(snapshot)
+        chosen = None if policy is None else policies.resolve(policy)
         self.mark.check(snapshot.mark)
         twin = copy.copy(self)
         twin._recorder = None
         twin.executor = self.executor.twin()
         twin.live = LiveRequests(self.scheduler, self.tokenizer)
-        twin.restore(snapshot, policy)
+        twin.restore(snapshot, chosen)
         return twin
 
     @classmethod
     def resume(
-        cls, snapshot: Snapshot | str | Path, policy: Policy | None = None, **options: Any
+        cls, snapshot: Snapshot | str | Path, policy: str | Policy | None = None, **options: Any
     ) -> "LLMEngine":
         """Builds an engine like the one of a snapshot (or a folder with one), and goes on there.
 
         options: what is to be different, such as `model`, if the checkpoint lies elsewhere now.
         """
-        if not isinstance(snapshot, Snapshot):
+        if isinstance(snapshot, str | Path):
             snapshot = Snapshot.load(snapshot)
+        check_snapshot(snapshot)
+        chosen = None if policy is None else policies.resolve(policy)
         sizes = snapshot.mark.sizes | {"kv_cache_memory_bytes": None}
         config = {**snapshot.config, **sizes, "dtype": snapshot.mark.dtype, **options}
         config = {name: value for name, value in config.items() if value is not None}
         engine = cls(config.pop("model"), **config)
-        engine.restore(snapshot, policy)
+        try:
+            engine.restore(snapshot, chosen)
+        except BaseException:
+            engine.close()
+            raise
         return engine
 
     @functools.cached_property
     def mark(self) -> Mark:
         """What another engine must have in common to go on from here."""
-        sizes = {name: getattr(self.sizes, name) for name in SIZES}
+        options = asdict(self.sizes) | {"max_logprobs": self.config.max_logprobs}
+        sizes = {name: options[name] for name in SIZES}
         return Mark(mark_of_checkpoint(self.folder), str(self.model.dtype), **sizes)
 
     def _host_state(self) -> HostState:

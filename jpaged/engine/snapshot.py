@@ -22,7 +22,10 @@ from jpaged.layers.paged import KVPages
 from jpaged.models.base import KVCache
 
 FORMAT = 2
-SIZES = ("page_size", "num_pages", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
+SIZES = (
+    *("page_size", "num_pages", "max_model_len", "max_num_seqs", "max_num_batched_tokens"),
+    "max_logprobs",  # requests in flight may want so many, and beams do
+)
 SAMPLED_BYTES, SAMPLES = 4096, 64  # of each file of weights
 
 
@@ -37,6 +40,7 @@ class Mark:
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    max_logprobs: int
     format: int = FORMAT
 
     @property
@@ -90,6 +94,7 @@ class Snapshot:
         path.mkdir(parents=True, exist_ok=True)
         named = {"mark": asdict(self.mark), "config": self.config, "taken_at": self.taken_at}
         named |= {"policy": self.policy, "pages": self.pages, "num_parcels": len(self.parcels)}
+        named["state"] = blake2b(self.portable_state).hexdigest()
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(path / "pages", _tree(self.kv_pages, self.parcels), force=True)
         (path / "state").write_bytes(self.portable_state)
@@ -103,6 +108,7 @@ class Snapshot:
         try:
             named = json.loads((path / "snapshot.json").read_text())
             state, mark = (path / "state").read_bytes(), named["mark"]
+            found, written = blake2b(state).hexdigest(), named["state"]
         except (OSError, ValueError, KeyError) as error:
             raise SnapshotMismatch(f"{path} holds no snapshot: {error}") from error
         if mark.get("format") != FORMAT:
@@ -110,8 +116,13 @@ class Snapshot:
                 f"{path} is a snapshot of format {mark.get('format')}, this jpaged reads {FORMAT}; "
                 "take it again, or use the version that took it"
             )
+        if found != written:
+            raise SnapshotMismatch(f"{path / 'state'} is damaged: its digest is another one")
         with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.restore(path / "pages", _target(checkpointer, path / "pages"))
+            try:
+                tree = checkpointer.restore(path / "pages", _target(checkpointer, path / "pages"))
+            except (OSError, ValueError, KeyError) as error:
+                raise SnapshotMismatch(f"{path / 'pages'} cannot be read: {error}") from error
         return cls(
             mark=Mark(**mark),
             config=named["config"],
@@ -123,6 +134,16 @@ class Snapshot:
             kv_pages=_cache(tree["cache"]),
             parcels=tuple(_cache(tree[f"parcel {i}"]) for i in range(named["num_parcels"])),
         )
+
+
+def check_snapshot(snapshot: object) -> Snapshot:
+    """Raises `SnapshotMismatch` for what is none."""
+    if not isinstance(snapshot, Snapshot):
+        raise SnapshotMismatch(
+            f"a snapshot is what `engine.snapshot()` or `Snapshot.load(folder)` returns, not "
+            f"{snapshot!r}"
+        )
+    return snapshot
 
 
 def mark_of_checkpoint(folder: Path) -> str:

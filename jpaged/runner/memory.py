@@ -69,6 +69,11 @@ def plan_host_pages(page_bytes: int, num_pages: int | None, swap_space: float) -
     Raises `ConfigError` if the host has not so much memory free.
     """
     count = int(swap_space * 2**30) // page_bytes if num_pages is None else num_pages
+    if swap_space and not count:
+        raise ConfigError(
+            f"swap_space={swap_space} GiB hold no page of {page_bytes} bytes; raise it, or set "
+            "num_host_pages"
+        )
     free = _free_host_bytes()
     if count * page_bytes > free:
         raise ConfigError(

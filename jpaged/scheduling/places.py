@@ -9,7 +9,8 @@ need it only while a token to come looks at it, so they have fewer pages of thei
 Whoever holds a page and still looks at it is its *looker*.  A place without lookers is *idle* as
 long as the prefix cache knows the page, for whoever finds it there before it is wanted elsewhere.
 
-There are enough for all that every seat can look at, or as many as pages: they never run out.
+There are enough for all that every seat can look at and as much again, or as many as pages: they
+never run out.
 """
 
 from array import array
@@ -98,6 +99,7 @@ class Places:
 
 def places_wanted(window: int, page_size: int, max_num_seqs: int, num_tokens: int) -> int:
     """What every seat can look at in one step of so many tokens: its window, one token further
-    back for whoever forks there, and the pages at both ends."""
+    back for whoever forks there, and the pages at both ends.  And as much again for what the prefix
+    cache keeps, or whoever is preempted would never find his pages again."""
     behind = (window + 1) // page_size + 2
-    return max_num_seqs * behind + -(-num_tokens // page_size)
+    return 2 * max_num_seqs * behind + -(-num_tokens // page_size)

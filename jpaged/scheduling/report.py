@@ -104,7 +104,7 @@ def page_report(scheduler: Scheduler) -> PageReport:
         num_empty=num_empty_slots(running, pool.page_size),
         swapped=host.num_used,
         host_pages=host.num_pages,
-        holdings=tuple(_holding(sequence, pool.holders) for sequence in running),
+        holdings=tuple(_holding(sequence, pool.holders, pool.page_size) for sequence in running),
         windows=tuple(
             WindowUse(each.window, each.num_places, each.num_looked_at, each.num_idle)
             for each in pool.windows
@@ -125,11 +125,11 @@ def num_empty_slots(running: tuple[Sequence, ...] | list[Sequence], page_size: i
     return sum(page_size - count for page, count in used.items() if page not in filled)
 
 
-def _holding(sequence: Sequence, holders: list[int]) -> Holding:
+def _holding(sequence: Sequence, holders: list[int], page_size: int) -> Holding:
     return Holding(
         request_id=sequence.request.id,
         index=sequence.index,
         num_pages=len(sequence.held_pages),
         num_shared=sum(holders[page] > 1 for page in sequence.held_pages),
-        num_tokens=sequence.num_written,
+        num_tokens=sequence.num_written - sequence.num_passed * page_size,
     )

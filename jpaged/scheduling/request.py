@@ -117,8 +117,10 @@ class Sequence:
         self.full_length = self.num_prompt + self.request.max_tokens
         eos = frozenset() if params.ignore_eos else self.request.eos_token_ids
         self.stop_ids = eos | frozenset(params.stop_token_ids or ())
-        # what comes next depends on which tokens were said, not only on how many
-        self.needs_known_tokens = params.has_penalty or bool(self.request.bad_words)
+        # what comes next depends on which tokens were said, not only on how many; and a step that
+        # is begun before a steered one is told how to go on would run without it
+        bad_words = bool(self.request.bad_words)
+        self.needs_known_tokens = params.has_penalty or bad_words or self.is_steered
 
     def fork(self, request: Request, index: int) -> "Sequence":
         """A relative with the same tokens so far, but no pages yet."""
@@ -129,6 +131,7 @@ class Sequence:
             tokens=list(self.tokens),
             page_keys=list(self.page_keys),
             num_cached=self.num_cached,
+            num_reached=max(self.num_reached, self.num_computed),
             is_steered=self.is_steered,
             timing=replace(self.timing, tokens=list(self.timing.tokens)),
             family=self.family,

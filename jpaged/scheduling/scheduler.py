@@ -239,7 +239,8 @@ class Scheduler:
 
     def _count_cached(self, sequence: Sequence) -> None:
         sequence.num_cached = sequence.num_computed
-        if self.cache is not None and sequence.index == 0:  # the others find it in the family
+        is_first = sequence.family[0] is sequence  # the others find it in the family
+        if self.cache is not None and is_first:
             self.cache.num_queried += sequence.num_prompt
             self.cache.num_hits += sequence.num_cached
 

@@ -25,7 +25,7 @@ BAD_PROMPTS = [
     (5, "not int"),
     (5.0, "not float"),
     (b"bytes", "not bytes"),
-    (np.array([5, 6]), "not ndarray"),
+    (np.array([5.5, 6.0]), "ids are ints"),
     ({}, "not dict"),
     ({"prompt": 5}, "not dict"),
     ({"prompt_token_ids": 5}, "not dict"),

@@ -41,7 +41,8 @@ def test_the_layers_with_a_window_have_a_smaller_cache(model):
     folder, window = model
     with an_llm(folder) as llm:
         engine = llm.llm_engine
-        num_places = 4 * ((window + 1) // 4 + 2) + 32 // 4  # of every seat, and a step's tokens
+        # what every seat looks at, as much for the prefix cache, and a step's tokens
+        num_places = 2 * 4 * ((window + 1) // 4 + 2) + 32 // 4
         assert engine.sizes.windows == ((window, num_places),)
         num_pages = {spec.window: kv.k.shape[0] for spec, kv in layers(engine)}
         assert num_pages == {None: 128, window: num_places}
@@ -95,7 +96,8 @@ def test_places_are_given_back_while_pages_are_kept(model, oracle):
 @pytest.mark.parametrize("num_host_pages", [None, 90])
 def test_preempted_sequences_come_back_right(model, oracle, num_host_pages):
     prompts, theirs = oracle
-    with an_llm(model[0], num_pages=40, num_host_pages=num_host_pages) as llm:
+    options = {"num_pages": 40, "max_num_seqs": 3, "num_host_pages": num_host_pages}
+    with an_llm(model[0], **options) as llm:
         assert tokens_of(llm.generate(prompts, greedily(COUNT), use_tqdm=False)) == theirs
         counts = llm.llm_engine.stats().counts
         assert llm.llm_engine.sizes.windows
@@ -140,7 +142,7 @@ def test_samples_and_beams_share_what_they_still_look_at(model, oracle):
 
 def test_a_snapshot_goes_on_elsewhere(model, oracle, tmp_path):
     prompts, theirs = oracle
-    with an_llm(model[0], num_pages=40, num_host_pages=90) as llm:
+    with an_llm(model[0], num_pages=40, max_num_seqs=3, num_host_pages=90) as llm:
         engine = llm.llm_engine
         for index, prompt in enumerate(prompts):
             engine.add_request(str(index), prompt, greedily(COUNT))

@@ -14,7 +14,7 @@ from jpaged.policies import Fcfs, Policy, ShortestFirst
 from jpaged.simulator import Constant
 
 SIZES = {"num_pages": 24, "max_model_len": 72, "num_host_pages": 30, "warmup": "minimal"}
-QUIET = {"use_tqdm_on_load": False}
+QUIET: Any = {"use_tqdm_on_load": False}
 
 
 class Drawing(Policy):

@@ -512,13 +512,10 @@ def test_what_cannot_be_done_is_refused_and_harms_nobody(engine, act, message):
     assert len(finished["beams"].outputs) == 2
 
 
-def test_nothing_is_extended_while_its_prompt_is_computed(engine):
+def test_a_prompt_of_two_steps_pauses_behind_the_second(engine):
     prompt = random_prompts(604, 1, shortest=40, longest=40)[0]  # two steps of 32
     engine.add_request("steered", prompt, steerable(), steered=True)
     assert engine.step() == []
-    if engine.config.async_scheduling:  # the second is under way
-        with pytest.raises(RequestRejected, match="candidates are being computed; call step"):
-            engine.extend("steered", 5)
     answer(engine, "steered")
     engine.extend("steered", 5)
     assert answer(engine, "steered")["steered"].token_ids == [5]
