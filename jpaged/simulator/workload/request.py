@@ -1,8 +1,8 @@
 """A request of a workload: what arrives when, and what fate has in store for it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypedDict
 
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.request import Request
@@ -11,14 +11,30 @@ from jpaged.simulator.lengths import CONTEXT
 
 VOCAB = 32000  # token ids of prompts lie below
 EOS = VOCAB  # what ends a sequence
+PLAIN = SamplingParams()
 
 
-@dataclass(frozen=True)
+class Asked(TypedDict, total=False):
+    """What all requests of a workload may have in common."""
+
+    terms: Terms
+    priority: int
+    params: SamplingParams
+
+
+def source_of(seed: int, asked: Asked) -> str:
+    """What the chance in a workload is named by: clients differ even where seeds do not."""
+    return f"{seed}/{asked.get('terms', NO_TERMS).client}"
+
+
+@dataclass(frozen=True, slots=True)  # there may be millions
 class TimedRequest:
     """A request, the second it arrives, and the tokens each of its sequences will say.
 
     `num_output` counts the end-of-sequence token.  It is fate, not a wish: the scheduler is told
     `max_tokens`, as a user would, and learns of the end when it comes.
+
+    prompt: token ids, in a tuple or made when they are needed (`Tokens`).
 
     then: the next turn of its session.  That arrives `then.arrival` seconds after this one has
     ended, and its prompt is `then.prompt` behind all that was said before.
@@ -26,12 +42,20 @@ class TimedRequest:
 
     name: str
     arrival: float
-    prompt: tuple[int, ...]
+    prompt: Sequence[int]
     num_output: int
-    params: SamplingParams = SamplingParams()
+    params: SamplingParams = PLAIN
     priority: int = 0
     terms: Terms = NO_TERMS
     then: Self | None = None
+
+    @property
+    def turns(self) -> Iterator[Self]:
+        """This one and those that follow it in its session."""
+        turn = self
+        while turn is not None:
+            yield turn
+            turn = turn.then
 
     @property
     def num_final(self) -> int:
@@ -46,7 +70,7 @@ class TimedRequest:
         before: the conversation so far.  now: when it arrives, if that was not settled before.
         Raises `ValueError` if it does not fit.
         """
-        prompt = before + self.prompt
+        prompt = before + tuple(self.prompt)
         if len(prompt) + self.num_output > context:
             raise ValueError(
                 f"request {self.name} grows to {len(prompt) + self.num_output} tokens "
