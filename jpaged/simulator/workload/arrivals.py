@@ -11,10 +11,9 @@ from itertools import islice
 from random import Random
 from typing import Protocol, Unpack
 
-from jpaged.errors import ConfigError
 from jpaged.sampling_params import SamplingParams
 from jpaged.simulator.lengths import SHAREGPT, Conversations
-from jpaged.simulator.workload.laws import Counts, Law, as_law, check_positive, drawn
+from jpaged.simulator.workload.laws import Counts, Law, as_law, check_counts, check_positive, drawn
 from jpaged.simulator.workload.request import VOCAB, Asked, TimedRequest, source_of
 from jpaged.simulator.workload.tokens import Passage
 
@@ -115,9 +114,8 @@ def _requests(
 
 
 def first(num_requests: int, made: Iterator[TimedRequest]) -> list[TimedRequest]:
-    """So many of them.  Raises `ConfigError` for a number that is none."""
-    if isinstance(num_requests, bool) or not isinstance(num_requests, int) or num_requests < 0:
-        raise ConfigError(f"num_requests is a whole number from 0 on, not {num_requests!r}")
+    """So many of them."""
+    check_counts(num_requests=num_requests)
     return list(islice(made, num_requests))
 
 

@@ -1,14 +1,15 @@
 """How long things are: laws of whole numbers, of which each draw takes one number of chance.
 
-`Lengths`, the log-normal law, is the fifth.
+`Lengths`, the log-normal law, is another.
 """
 
 import math
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from numbers import Integral, Real
 from random import Random
 from statistics import NormalDist, fmean
 from typing import Protocol
@@ -153,12 +154,12 @@ class Pauses:
 
 def as_law(name: str, given: Counts) -> Law:
     """The law that is meant by a number, a list or a law.  Raises `ConfigError`."""
-    if isinstance(given, int) and not isinstance(given, bool):
+    if isinstance(given, int | Integral):
         check_counts(**{name: given})
-        return Fixed(given)
-    if isinstance(given, Sequence) and not isinstance(given, str):
+        return Fixed(int(given))
+    if isinstance(given, Iterable) and not isinstance(given, str):  # a column of a table, too
         return Empirical(tuple(given))
-    if isinstance(given, str | bool | Sequence) or not hasattr(given, "draw"):
+    if isinstance(given, str) or not hasattr(given, "draw"):
         raise ConfigError(
             f"{name} is a number, a list of them or a law (Lengths, Zipf, Uniform, Geometric, "
             f"Fixed, Empirical), not {given!r}"
@@ -178,7 +179,7 @@ def check_counts(**values: object) -> None:
     wrong = [
         f"{name}={value!r}"
         for name, value in values.items()
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1
     ]
     if wrong:
         raise ConfigError(f"whole numbers from 1 on are wanted: {', '.join(wrong)}")
@@ -186,7 +187,11 @@ def check_counts(**values: object) -> None:
 
 def check_positive(**values: float) -> None:
     """Raises `ConfigError` for those that are not above 0, or not finite."""
-    wrong = [f"{k}={v!r}" for k, v in values.items() if not (v > 0 and math.isfinite(v))]
+    wrong = [
+        f"{name}={value!r}"
+        for name, value in values.items()
+        if not isinstance(value, Real) or not (value > 0 and math.isfinite(value))
+    ]
     if wrong:
         raise ConfigError(f"numbers above 0 are wanted: {', '.join(wrong)}")
 

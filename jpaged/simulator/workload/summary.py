@@ -52,7 +52,8 @@ class Summary:
     the first of them to the last.  rate: of them a second.  burstiness: the coefficient of
     variation of the gaps between them, 1 is Poisson's.  prompts: tokens with all that was said in
     turns before.  shareable: the share of prompt tokens that an earlier request began with, or
-    that were said in turns before: what a cache without limits would find.
+    that were said in turns before: what a cache without limits would find, but for the few tokens
+    of a page that are not worth a copy.
     """
 
     num_requests: int
@@ -102,14 +103,13 @@ def summary(workload: Iterable[TimedRequest]) -> Summary:
     """Counts, rate, lengths and what could be shared.  It goes through an iterator to its end."""
     arrivals, prompts, outputs = list[float](), list[int](), list[int]()
     asked, asks, says = Counter[str](), Counter[str](), Counter[str]()
-    seen, num_shared = Prefixes(), 0
+    seen, num_shared = Seen(), 0
     for first in workload:
         arrivals.append(first.arrival)
         num_shared += seen.add(first.prompt)
         num_said = 0
         for turn in first.turns:
-            # the last token that was said is not in the cache: nothing followed it so far
-            num_shared += max(0, num_said - 1)
+            num_shared += num_said
             prompts.append(num_said + len(turn.prompt))
             outputs.append(turn.num_output)
             asked[turn.terms.client] += 1
@@ -131,7 +131,7 @@ def summary(workload: Iterable[TimedRequest]) -> Summary:
     )
 
 
-class Prefixes:
+class Seen:
     """What prompts began with so far."""
 
     def __init__(self):

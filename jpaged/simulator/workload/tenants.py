@@ -42,7 +42,7 @@ class Tenant:
                 "0 <= begins < ends is wanted"
             )
 
-    def requests(self, seed: int, params: SamplingParams) -> Iterator[TimedRequest]:
+    def workload(self, seed: int, params: SamplingParams) -> Iterator[TimedRequest]:
         """All of them, without an end if it has none."""
         made = requests(
             gamma_gap(self.rate, self.cv),
@@ -71,7 +71,7 @@ def tenants(
             f"named twice: {', '.join(twice)}; `mix` workloads of other seeds for a client that "
             "asks for two kinds of things"
         )
-    asked = {each.client: each.requests(seed, params) for each in clients}
+    asked = {each.client: each.workload(seed, params) for each in clients}
     merged = _by_arrival(renamed(each, name) for name, each in asked.items())
     return list(takewhile(lambda each: each.arrival < seconds, merged))
 

@@ -68,7 +68,7 @@ class Line:
         value = self.get(name)
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if isinstance(value, bool) or not math.isfinite(number):
             self.fail(f"{name} is {value!r}; a number is wanted")
