@@ -10,8 +10,8 @@ from jpaged.simulator.workload import TimedRequest
 def serve_alone(workload: Iterable[TimedRequest], context: int = 16384) -> Result:
     """Each arrives long after the one before it has ended, and nothing is ever evicted."""
     apart = [replace(each, arrival=1e6 * index) for index, each in enumerate(workload)]
-    options = {"max_model_len": context, "num_pages": 100_000, "page_size": 16}
-    return simulate("fcfs", apart, Constant(step=1e-3), **options)
+    cost = Constant(step=1e-3)
+    return simulate("fcfs", apart, cost, max_model_len=context, num_pages=100_000, page_size=16)
 
 
 def num_common(first: Iterable[int], second: Iterable[int]) -> int:
