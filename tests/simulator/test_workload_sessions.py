@@ -127,7 +127,7 @@ def test_agents_find_their_tools_and_their_past_in_the_cache():
         (lambda: sessions(1.0, 5, think=-1.0), "mean=-1"),
         (lambda: sessions(1.0, 5, think="long"), "think is seconds or Pauses"),  # type: ignore
         (lambda: sessions(-1.0, 5), "rate=-1"),
-        (lambda: agents(1.0, 0), "num_requests=0"),
+        (lambda: agents(1.0, 0), "num_programs=0"),
         (lambda: agents(1.0, 5, tool=float("nan")), "mean=nan"),
     ],
 )

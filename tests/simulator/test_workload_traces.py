@@ -175,6 +175,7 @@ def test_long_requests_are_refused_skipped_or_cut(tmp_path):
     cut = from_trace(path, max_len=1200, too_long="cut")
     assert lengths(cut) == [(1000, 5), (500, 700), (1, 1199), (1195, 5)]
     assert cut[1].prompt[:500] == cut[0].prompt[:500] == cut[3].prompt[:500]
+    assert lengths(from_trace(path, max_len=2, too_long="cut")) == [(1, 1)] * 4
     with pytest.raises(ConfigError, match="no request is left"):
         from_trace(path, max_len=10, too_long="skip")
 
@@ -285,6 +286,7 @@ def test_bad_objects_are_refused_with_file_and_line(tmp_path, change, says):
         ({"kind": "burstgpt"}, r"t.csv:2: .* burstgpt lacks Timestamp, Request tokens"),
         ({"speedup": 0}, "speedup=0"),
         ({"limit": 0, "max_len": -1}, "limit=0, max_len=-1"),
+        ({"max_len": 1, "too_long": "cut"}, "2 is the least"),
         ({"too_long": "drop"}, "refuse, skip or cut, not 'drop'"),
     ],
 )

@@ -41,7 +41,7 @@ def poisson(
     prefixes of it.  Raises `ConfigError`.
     """
     made = requests(poisson_gap(rate), prompt_len, output_len, seed, tree, **asked)
-    return first(num_requests, made)
+    return first(made, num_requests=num_requests)
 
 
 def gamma(
@@ -60,7 +60,7 @@ def gamma(
     is burstier.  Others speak of burstiness 1/cv², the gamma law's shape.  See `poisson`.
     """
     made = requests(gamma_gap(rate, cv), prompt_len, output_len, seed, tree, **asked)
-    return first(num_requests, made)
+    return first(made, num_requests=num_requests)
 
 
 def weibull(
@@ -78,7 +78,7 @@ def weibull(
     shape: of the gaps' law; 1 is Poisson's, less is burstier.  See `poisson`.
     """
     made = requests(weibull_gap(rate, shape), prompt_len, output_len, seed, tree, **asked)
-    return first(num_requests, made)
+    return first(made, num_requests=num_requests)
 
 
 def requests(
@@ -113,10 +113,10 @@ def _requests(
         number += 1
 
 
-def first(num_requests: int, made: Iterator[TimedRequest]) -> list[TimedRequest]:
-    """So many of them."""
-    check_counts(num_requests=num_requests)
-    return list(islice(made, num_requests))
+def first(made: Iterator[TimedRequest], **num: int) -> list[TimedRequest]:
+    """So many of them; the one number there is goes by the name that its user knows."""
+    check_counts(**num)
+    return list(islice(made, *num.values()))
 
 
 # gaps are drawn as of one a second and then scaled: another rate draws the same ones

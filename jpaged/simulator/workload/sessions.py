@@ -30,8 +30,7 @@ from jpaged.simulator.workload.prefixes import PrefixTree
 from jpaged.simulator.workload.request import Asked, TimedRequest, source_of
 from jpaged.simulator.workload.tokens import Passage
 
-# nobody publishes these: they are ours, and whoever reports a figure should say how it moves with
-# them
+# ours, of no data set: whoever reports a figure should say how it moves with them
 TURNS, THINKING = Geometric(4.0), Pauses(20.0)
 CALLS, TOOLS = Geometric(8.0), Pauses(2.0, 1.5)
 RESULTS = Lengths(200, 1.0, 1024)  # tokens that a tool answers with
@@ -50,7 +49,7 @@ def sessions(
     max_len: int = CONTEXT,
     **asked: Unpack[Asked],
 ) -> list[TimedRequest]:
-    """Conversations of several turns, `rate` of them a second begun by Poisson.
+    """Conversations of several turns; `rate` of them begin in a second, by Poisson.
 
     prompt_len: what a user says in a turn, what was said before not counted.  think: seconds from
     the end of an answer to the next turn.  tree: they begin with prefixes of it.  max_len: whoever
@@ -67,7 +66,7 @@ def sessions(
         tree,
         max_len,
     )
-    return first(num_sessions, _dialogues("sessions", rate, laws, seed, asked))
+    return first(_dialogues("sessions", rate, laws, seed, asked), num_sessions=num_sessions)
 
 
 def agents(
@@ -102,7 +101,7 @@ def agents(
         PrefixTree((1,), (num_shared,), seed=seed) if num_shared else None,
         max_len,
     )
-    return first(num_programs, _dialogues("agents", rate, laws, seed, asked))
+    return first(_dialogues("agents", rate, laws, seed, asked), num_programs=num_programs)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from jpaged.errors import ConfigError
 
@@ -25,7 +25,7 @@ class Line:
     def fail(self, what: str) -> NoReturn:
         raise ConfigError(f"{self.path}:{self.number}: {what}")
 
-    def get(self, name: str) -> Any:
+    def _get(self, name: str) -> Any:
         value = self.values.get(name)
         if value is None or value == "":
             self.fail(f"{name} is missing")
@@ -40,7 +40,7 @@ class Line:
 
     def date(self, name: str) -> float:
         """Seconds since the year 2000; a date without a zone is taken as UTC's."""
-        text = self.get(name)
+        text = self._get(name)
         try:
             date = datetime.fromisoformat(text)
         except (TypeError, ValueError):
@@ -57,7 +57,7 @@ class Line:
 
     def ids(self, name: str) -> list[int]:
         """A list of whole numbers that fit into 64 bits."""
-        found = self.get(name)
+        found = self._get(name)
         if not isinstance(found, list) or not all(
             type(each) is int and 0 <= each < 2**64 for each in found
         ):
@@ -65,7 +65,7 @@ class Line:
         return found
 
     def _number(self, name: str) -> float:
-        value = self.get(name)
+        value = self._get(name)
         try:
             number = float(value)
         except (TypeError, ValueError, OverflowError):
@@ -93,7 +93,7 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise ConfigError(f"{path} is empty: it has no rows")
 
 
-def _objects(path: Path, file) -> Iterator[Line]:
+def _objects(path: Path, file: TextIO) -> Iterator[Line]:
     for number, text in enumerate(file, 1):
         if not text.strip():
             continue
@@ -106,7 +106,7 @@ def _objects(path: Path, file) -> Iterator[Line]:
         yield Line(path, number, values)
 
 
-def _rows(path: Path, file) -> Iterator[Line]:
+def _rows(path: Path, file: TextIO) -> Iterator[Line]:
     reader = csv.DictReader(file, skipinitialspace=True)
     for values in reader:
         line = Line(path, reader.line_num, values)

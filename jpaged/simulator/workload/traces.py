@@ -81,6 +81,8 @@ def from_trace(
     check_positive(speedup=speedup)
     given = {"limit": limit, "max_len": max_len, "block_size": block_size}
     check_counts(**{name: value for name, value in given.items() if value is not None})
+    if max_len == 1:
+        raise ConfigError("max_len=1: a prompt and an output have a token each, so 2 is the least")
     if too_long not in ("refuse", "skip", "cut"):
         raise ConfigError(f"too_long is refuse, skip or cut, not {too_long!r}")
     path = Path(path).expanduser()
@@ -103,7 +105,7 @@ def _request(entry: Entry, arrival: float, source: str, size: int, asked: Asked)
     prompt: Tokens = Passage(source, number, entry.num_prompt)
     if entry.ids is not None:
         needed = -(-entry.num_prompt // size)  # a prompt that was cut needs fewer
-        prompt = Blocks(f"{source}/blocks", array("Q", entry.ids[:needed]), size, entry.num_prompt)
+        prompt = Blocks(source, array("Q", entry.ids[:needed]), size, entry.num_prompt)
     if entry.session:
         terms = replace(asked.get("terms", NO_TERMS), session=entry.session)
         asked = {**asked, "terms": terms}
