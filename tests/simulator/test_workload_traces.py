@@ -62,6 +62,12 @@ def test_azure_traces_are_dates_and_lengths(name):
     assert workload[-1].arrival > 10  # also beyond midnight
 
 
+def test_dates_without_a_zone_are_utcs_and_months_end(tmp_path):
+    dates = ["2023-11-30 23:59:59", "2023-12-01 00:00:01.5000000", "2023-12-01 02:00:03+02:00"]
+    path = written(tmp_path, AZURE + "".join(f"{date},5,6\n" for date in dates))
+    assert [each.arrival for each in from_trace(path)] == pytest.approx([0.0, 2.5, 4.0])
+
+
 def test_burstgpt_traces_are_seconds_and_failures_are_left_out():
     workload = from_trace(FOLDER / "burstgpt.csv")
     found = [row for row in rows("burstgpt.csv") if row["Response tokens"] != "0"]

@@ -140,16 +140,13 @@ class Seen:
     def add(self, prompt: Sequence[int]) -> int:
         """How many of its tokens an earlier prompt began with; the last one never counts, since
         it is computed for what follows it."""
-        behind, num_shared, is_shared = 0, 0, True
+        behind, num_shared = 0, 0
         for name, count in _pieces(prompt):
             place = hash((behind, name))
             most = self._most.get(place, 0)
-            if is_shared:
-                num_shared += min(count, most)
-            is_shared = is_shared and count <= most
-            if count > most:
-                self._most[place] = count
-            behind = hash((place, count))
+            num_shared += min(count, most)
+            self._most[place] = max(count, most)
+            behind = hash((place, count))  # nobody has been there who had not all of this
         return min(num_shared, len(prompt) - 1)
 
 
