@@ -34,6 +34,7 @@ FAMILIES = (
     "opt: like 125m",
 )
 COUNT = 12
+PROMPTS = random_prompts(503, 3, shortest=20, longest=30)
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"beam_width": 4},
     "wide, favouring long": {"beam_width": 7, "length_penalty": 2.0},
@@ -271,3 +272,41 @@ def test_one_prompt_at_a_time_finds_the_same(tiny_llama, found_alone):
         outputs = llm.beam_search(prompts, params, concurrency_limit=1)
     for prompt, output, (sequences, _) in zip(prompts, outputs, expected, strict=True):
         assert ours(output, prompt)[0] == sequences
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_search_is_not_slowed_by_company(tiny_llama, ahead):
+    """Each of its steps waits for the one before, but for nobody else's."""
+    engine = an_engine(tiny_llama, max_logprobs=20, warmup="none", async_scheduling=ahead)
+    engine.add_request("company", PROMPTS[1], greedily(60, ignore_eos=True))
+    engine.add_beam_search("beams", PROMPTS[0], BeamSearchParams(3, 12, ignore_eos=True))
+    ended = None
+    while ended is None:
+        ended = next((o for o in engine.step() if o.request_id == "beams" and o.finished), None)
+    assert engine.loop.num_steps <= 13
+    engine.close()
+
+
+def test_what_beams_compute_twice_is_counted(tiny_llama):
+    """Against what they compute alone: whoever branches off a preempted beam computes all anew."""
+    computed, recomputed = [], []
+    for num_pages in (400, 24):
+        engine = an_engine(
+            tiny_llama,
+            max_model_len=72,
+            max_num_seqs=12,
+            num_pages=num_pages,
+            enable_prefix_caching=False,
+            warmup="none",
+        )
+        for index in range(3):
+            search = BeamSearchParams(4, 30, ignore_eos=True)
+            engine.add_beam_search(str(index), PROMPTS[index], search)
+        while engine.has_unfinished_requests():
+            engine.step()
+        counts = engine.stats().counts
+        computed.append(counts.num_tokens)
+        recomputed.append(counts.num_recomputed)
+        engine.close()
+    assert recomputed[0] == 0 < recomputed[1]
+    assert computed[1] - recomputed[1] == pytest.approx(computed[0], rel=0.03)

@@ -35,6 +35,10 @@ BAD_OPTIONS = [
     ({"max_logprobs": None}, "max_logprobs must be from 0 to 1000"),
     ({"tensor_parallel_size": 2}, "tensor_parallel_size=2"),
     ({"trust_remote_code": True}, "trust_remote_code"),
+    ({"enable_prefix_caching": "no"}, "enable_prefix_caching must be True or False, not 'no'"),
+    ({"async_scheduling": "x"}, "async_scheduling must be True or False"),
+    ({"seed": "x"}, "seed must be a whole number, not 'x'"),
+    ({"swap_space": True}, "swap_space must be GiB"),
 ]
 
 BAD_SIZES = [

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import Any
 import pytest
 from engines import an_engine, first, greedily, last, num_held_pages, random_prompts
 
-from jpaged import BeamSearchParams, LLMEngine, SamplingParams, Snapshot, SnapshotMismatch
+from jpaged import (
+    BeamSearchParams,
+    ConfigError,
+    LLMEngine,
+    RequestRejected,
+    SamplingParams,
+    Snapshot,
+    SnapshotMismatch,
+)
 from jpaged.engine.freezing import freeze, thaw
 from jpaged.engine.snapshot import FORMAT
 from jpaged.policies import Fcfs, ShortestFirst
@@ -251,3 +260,48 @@ def test_text_goes_on_in_the_midst_of_a_word(tiny_llama):
         mine, theirs = first(last(engine)["a"]), first(last(twin)["a"])
     assert mine.text == theirs.text and mine.token_ids == theirs.token_ids
     engine.close()
+
+
+def test_a_policy_may_be_named_wherever_one_goes_on(tiny_llama, tmp_path):
+    engine = an_engine(tiny_llama, **SIZES)
+    engine.add_request("a", [5, 6, 7], greedily(4))
+    snapshot = engine.snapshot()
+    snapshot.save(tmp_path)
+    with engine.branch(policy="shortest") as twin:
+        assert type(twin.scheduler.policy) is ShortestFirst
+    with LLMEngine.resume(tmp_path, policy="shortest", use_tqdm_on_load=False) as other:
+        assert type(other.scheduler.policy) is ShortestFirst
+    for wrong in (5, ShortestFirst, "nonsense"):
+        with pytest.raises(ConfigError):
+            engine.branch(policy=wrong)  # pyright: ignore[reportArgumentType]
+        with pytest.raises(ConfigError):
+            LLMEngine.resume(snapshot, policy=wrong)  # pyright: ignore[reportArgumentType]
+    for nothing in (None, 5, str(tmp_path)):
+        with pytest.raises(SnapshotMismatch, match="a snapshot is what"):
+            engine.restore(nothing)  # pyright: ignore[reportArgumentType]
+    engine.close()
+    with pytest.raises(RequestRejected, match="closed"):
+        engine.snapshot()
+
+
+def test_fewer_candidates_than_requests_in_flight_may_want_are_another_engine(tiny_llama):
+    engine = an_engine(tiny_llama, **SIZES)
+    engine.add_beam_search("beams", [5, 6, 7], BeamSearchParams(4, 8))
+    snapshot = engine.snapshot()
+    engine.close()
+    with pytest.raises(SnapshotMismatch, match="max_logprobs is 20 there and 2 here"):
+        LLMEngine.resume(snapshot, max_logprobs=2, use_tqdm_on_load=False)
+
+
+@pytest.mark.parametrize("what", ["state", "pages"])
+def test_a_damaged_snapshot_is_refused(tiny_llama, tmp_path, what):
+    engine = an_engine(tiny_llama, **SIZES)
+    engine.add_request("a", [5, 6, 7], greedily(4))
+    engine.snapshot().save(tmp_path)
+    engine.close()
+    if what == "state":
+        (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes() + b"x")
+    else:
+        shutil.rmtree(tmp_path / "pages")
+    with pytest.raises(SnapshotMismatch, match=what):
+        Snapshot.load(tmp_path)
