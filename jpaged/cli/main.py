@@ -13,6 +13,7 @@ from jpaged import __version__
 from jpaged.cli.options import add_engine_flags, add_sampling_flags
 from jpaged.config import DTYPES
 
+MEASURES = "ttft_p50,ttft_p99,tpot_p99,latency_mean,tokens_per_second,hit_rate,recompute_tax"
 MODEL_HELP = 'a folder, a name on the Hugging Face hub, or "demo" for the bundled model'
 
 
@@ -41,6 +42,21 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what this machine has, and which kernels serve")
     doctor.add_argument("model", nargs="?", help="which kernels it would get; " + MODEL_HELP)
     add_engine_flags(doctor)
+
+    compare = commands.add_parser("compare", help="policies on the same requests, simulated")
+    compare.add_argument(
+        "--policies", required=True, help="names, with commas; the first is the base"
+    )
+    compare.add_argument(
+        "--workloads", required=True, nargs="+", help="poisson:rate=4,num_requests=500, or a trace"
+    )
+    compare.add_argument(
+        "--cost-model", default="roofline:model=llama-8b,gpu=H200", help="or constant:…, costs.json"
+    )
+    compare.add_argument("--seeds", type=int, default=5)
+    compare.add_argument("--measures", default=MEASURES, help="of a simulation's summary")
+    compare.add_argument("--option", nargs="*", default=[], help="of the engines, name=value")
+    compare.add_argument("--out", help="a page of HTML")
 
     convert = commands.add_parser("convert", help="convert a checkpoint once, to load it faster")
     convert.add_argument("model", help=MODEL_HELP)

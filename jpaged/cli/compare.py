@@ -1,0 +1,26 @@
+"""`jpaged compare`: several policies on the same requests, in virtual time."""
+
+import argparse
+from pathlib import Path
+
+from jpaged.analysis.compare_page import compare_page
+from jpaged.engine.progress import progress
+from jpaged.simulator.compare import compare
+from jpaged.simulator.specs import cost_model_of, option_of, workload_of
+
+
+def run(args: argparse.Namespace) -> int:
+    policies, measures = args.policies.split(","), args.measures.split(",")
+    workloads = {each: workload_of(each) for each in args.workloads}
+    cost_model = cost_model_of(args.cost_model)
+    options = dict(option_of(each) for each in args.option)
+    total = len(policies) * len(workloads) * args.seeds
+    with progress(total, "Simulating", "run") as bar:
+        found = compare(
+            policies, workloads, cost_model, args.seeds, lambda *_: bar.update(), **options
+        )
+    print(found.as_table(measures))
+    if args.out is not None:
+        Path(args.out).write_text(compare_page(found, measures, args.cost_model))
+        print(f"\nwritten to {args.out}")
+    return 0

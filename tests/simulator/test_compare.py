@@ -1,0 +1,87 @@
+"""Comparing policies: the same requests for all, and no more certainty than there is."""
+
+import math
+import random
+import statistics
+from typing import Any
+
+import pytest
+
+from jpaged import ConfigError
+from jpaged.policies import Fcfs, ShortestFirst
+from jpaged.simulator import Constant
+from jpaged.simulator.compare import STUDENT, Estimate, compare
+from jpaged.simulator.workload import poisson
+
+COST = Constant(step=0.02, token=1e-4)
+OPTIONS: Any = {"max_num_seqs": 4, "max_model_len": 600}
+
+
+def a_workload(seed: int):
+    return poisson(4.0, 60, prompt_len=40, output_len=[5, 5, 5, 120], seed=seed)
+
+
+def test_a_policy_is_no_different_from_itself():
+    both = compare({"a": Fcfs(), "b": Fcfs()}, {"w": a_workload}, COST, 3, **OPTIONS)
+    for measure in ("ttft_mean", "latency_p99", "requests_per_second"):
+        change = both.difference("w", "b", measure)
+        assert (change.mean, change.error, change.is_different) == (0, 0, False)
+    assert "(=)" in both.as_table(["ttft_mean"])
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    rng, hits = random.Random(0), 0
+    for _ in range(4000):
+        found = Estimate.of([rng.gauss(3.0, 2.0) for _ in range(5)])
+        hits += abs(found.mean - 3.0) <= found.error
+    assert hits / 4000 == pytest.approx(0.95, abs=0.012)
+
+
+def test_student_approaches_the_normal_law():
+    assert list(STUDENT) == sorted(STUDENT, reverse=True)
+    assert STUDENT[-1] == pytest.approx(statistics.NormalDist().inv_cdf(0.975), rel=0.05)
+
+
+def test_pairs_by_seed_tell_what_means_alone_do_not():
+    """Between seeds the load differs more than between policies."""
+    policies = {"fcfs": Fcfs(), "shortest": ShortestFirst(chunk=64)}
+    both = compare(policies, {"w": a_workload}, COST, 6, **OPTIONS)
+    paired = both.difference("w", "shortest", "ttft_mean")
+    alone = both.estimate("w", "fcfs", "ttft_mean")
+    assert paired.error < alone.error / alone.mean
+
+
+def test_every_policy_serves_the_same_requests_and_each_run_is_told():
+    seen, heard = [], []
+
+    def spied(seed: int):
+        seen.append(seed)
+        return a_workload(seed)
+
+    found = compare(
+        ["fcfs", "sarathi"],
+        {"w": spied},
+        COST,
+        2,
+        lambda *run: heard.append(run),
+        **OPTIONS,
+    )
+    assert seen == [0, 1]
+    assert heard == [("w", name, seed) for seed in (0, 1) for name in ("fcfs", "sarathi")]
+    for measures in found.found.values():
+        assert measures["num_requests"] == [60.0, 60.0]
+
+
+def test_one_seed_says_nothing_of_chance():
+    assert math.isnan(Estimate.of([1.0]).error)
+
+
+@pytest.mark.parametrize("policies, seeds", [([], 3), (["fcfs"], 0)])
+def test_an_empty_comparison_is_refused(policies, seeds):
+    with pytest.raises(ConfigError, match="at least"):
+        compare(policies, {"w": a_workload}, COST, seeds)
+
+
+def test_an_unknown_policy_is_named_before_the_first_run():
+    with pytest.raises(ConfigError, match="did you mean 'sarathi'"):
+        compare(["fcfs", "sarahti"], {"w": lambda seed: pytest.fail("begun")}, COST, 1)
