@@ -3,10 +3,15 @@
 import difflib
 
 from jpaged.errors import ConfigError
+from jpaged.policies.andes import Andes
+from jpaged.policies.deadlines import EarliestDeadline, LeastSlack
+from jpaged.policies.early_rejection import EarlyRejection
+from jpaged.policies.fair_share import FairShare
 from jpaged.policies.headroom import Headroom
 from jpaged.policies.orca import Orca
 from jpaged.policies.prefill_first import PrefillFirst
 from jpaged.policies.priority import Priority
+from jpaged.policies.program_aware import ProgramAware
 from jpaged.policies.sarathi import Sarathi
 from jpaged.policies.shortest import ShortestFirst
 from jpaged.scheduling.policy import Fcfs, Policy
@@ -20,6 +25,12 @@ NAMES: dict[str, type] = {
     "prefill_first": PrefillFirst,
     "headroom": Headroom,
     "orca": Orca,
+    "fair_share": FairShare,
+    "earliest_deadline": EarliestDeadline,
+    "least_slack": LeastSlack,
+    "andes": Andes,
+    "program_aware": ProgramAware,
+    "early_rejection": EarlyRejection,
 }
 
 
@@ -43,12 +54,18 @@ def resolve(policy: str | Policy) -> Policy:
 
 __all__ = [
     "NAMES",
+    "Andes",
+    "EarliestDeadline",
+    "EarlyRejection",
+    "FairShare",
     "Fcfs",
     "Headroom",
+    "LeastSlack",
     "Orca",
     "Policy",
     "PrefillFirst",
     "Priority",
+    "ProgramAware",
     "Sarathi",
     "ShortestFirst",
     "View",
