@@ -4,6 +4,7 @@ import difflib
 
 from jpaged.errors import ConfigError
 from jpaged.policies.andes import Andes
+from jpaged.policies.bucket_aware import BucketAware
 from jpaged.policies.deadlines import EarliestDeadline, LeastSlack
 from jpaged.policies.early_rejection import EarlyRejection
 from jpaged.policies.fair_share import FairShare
@@ -31,6 +32,7 @@ NAMES: dict[str, type] = {
     "andes": Andes,
     "program_aware": ProgramAware,
     "early_rejection": EarlyRejection,
+    "bucket_aware": BucketAware,
 }
 
 
@@ -55,6 +57,7 @@ def resolve(policy: str | Policy) -> Policy:
 __all__ = [
     "NAMES",
     "Andes",
+    "BucketAware",
     "EarliestDeadline",
     "EarlyRejection",
     "FairShare",
