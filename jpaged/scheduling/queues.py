@@ -162,6 +162,8 @@ class Queues:
             self.leave_host(sequence)
         else:
             self._remember_tail(sequence)
+            # what it got is asked for after its end
+            sequence.num_reached = max(sequence.num_reached, sequence.num_computed)
             self._let_go(sequence)
         sequence.family.remove(sequence)
         sequence.status = Status.FINISHED
