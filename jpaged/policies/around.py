@@ -1,8 +1,10 @@
 """A policy around another one: it says what it has to say, and leaves the rest to that."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from jpaged.scheduling.policy import Policy
+from jpaged.scheduling.policy import Policy, Wish
+from jpaged.scheduling.view import View
 
 HOOKS = frozenset(name for name in vars(Policy) if not name.startswith("_"))
 
@@ -16,6 +18,9 @@ class Around(Policy):
 
     def __init__(self, inner: Policy):
         self.inner = inner
+
+    def propose(self, view: View) -> Iterable[Wish]:
+        return self.inner.propose(view)
 
     def __getattribute__(self, name: str) -> Any:
         if name in HOOKS and getattr(type(self), name) is getattr(Policy, name):

@@ -60,7 +60,7 @@ class EarlyRejection(Around):
         prompts = [s.num_pending for s in (*view.running, *view.waiting) if s.num_pending > 1]
         own = len(request.prompt) - view.num_cached_of(request)
         computing = pace.token * (sum(prompts) + max(1, own))
-        return max(self._until_room(view, request, pace), computing) + 2 * pace.step
+        return max(self._until_room(view, request, pace), computing) + 2 * pace.next_step
 
     def decode_pace(self, view: View, request: Request) -> float:
         """Seconds between its tokens, when all who are here run as far as there are seats."""
