@@ -33,10 +33,11 @@ class Andes(Fcfs):
 
     A sequence is worth what `horizon` seconds of waiting would cost its reader's experience:
     (time that the reader would sit idle / time since it should have begun to read)².  Pages go to
-    the greatest worth for each; sequences of no worth, whose readers are busy for longer than the
+    the greatest worth for each.  Sequences of no worth, whose readers are busy for longer than the
     horizon, come last, pause where a step of all is slower than they read, and give up their pages
-    for others if its reader is busy for much longer than computing them anew takes.  The reading speed is promised as `Terms.tpot`,
-    the patience for the first token as `Terms.ttft`; the defaults stand in where they are not.
+    for others if the reader is busy for much longer than computing them anew takes.  The reading
+    speed is promised as `Terms.tpot`, the patience for the first token as `Terms.ttft`; the
+    defaults stand in where they are not.
 
     Liu et al., "Andes: Defining and Enhancing Quality-of-Experience in LLM-Based Text Streaming
     Services", 2024, arXiv 2404.16283: its knapsack is solved greedily, as there.  That all tokens

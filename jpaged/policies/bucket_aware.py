@@ -74,18 +74,20 @@ class BucketAware(Fcfs):
         room = best_room(rooms, ends, everyone, base, excess)
         count = min(room, ends[-1])
         padding = excess(count) - excess(rooms[-1]) * count / rooms[-1]
-        if num_decodes and self._holds(view.now, len(prompts), everyone * padding):
+        if num_decodes and self._holds(view.now, len(prompts), base, everyone * padding):
             return 0
         self._let_go()
         return room
 
-    def _holds(self, now: float, num_prompts: int, price: float) -> bool:
-        """Whether prompts wait on, rather than that all requests pay `price` seconds together."""
+    def _holds(self, now: float, num_prompts: int, step: float, price: float) -> bool:
+        """Whether prompts wait for another step, rather than that all requests pay `price` seconds
+        together."""
         if self.since is None:
             self.since, self.asked = now, now
         self.waited += self.num_held * (now - self.asked)
         self.num_held, self.asked = num_prompts, now
-        return self.waited < price and now - self.since < self.delta
+        is_cheaper = self.waited + num_prompts * step <= price
+        return is_cheaper and now - self.since < self.delta
 
     def _let_go(self) -> None:
         self.since, self.num_held, self.waited = None, 0, 0.0
@@ -121,9 +123,7 @@ def step_excess(view: View, num_decodes: int, num_prompts: int) -> tuple[float, 
     return base, excess
 
 
-def best_room(
-    rooms: list[int], ends: list[int], everyone: int, base: float, excess: Excess
-) -> int:
+def best_room(rooms: list[int], ends: list[int], everyone: int, base: float, excess: Excess) -> int:
     """The chunk with which the prompts that are here cost all requests the fewest seconds.
 
     ends: where each prompt ends, behind those before it.  A step delays `everyone` by its excess,

@@ -1,6 +1,7 @@
 """Says no at the door where yes would be a promise that cannot be kept."""
 
 from math import inf
+from statistics import fmean
 
 from jpaged.policies.around import Around
 from jpaged.policies.pace import Pace
@@ -78,16 +79,15 @@ class EarlyRejection(Around):
         pages = sum([-(-count // size) for count in tokens]) - view.free_pages
         if seats <= 0 and pages <= 0:
             return 0.0
-        held = sorted(
-            (self._left(sequence), len(sequence.held_pages)) for sequence in view.running
-        )
+        held = sorted((self._left(sequence), len(sequence.held_pages)) for sequence in view.running)
         for left, freed in held:
             seats, pages = seats - 1, pages - freed
             if seats <= 0 and pages <= 0:
                 return left * pace.step
         # then those who wait now come and go too
         rounds = max(seats / view.max_num_seqs, pages / view.num_pages)
-        return (held[-1][0] if held else 0.0) * pace.step + rounds * self.mean_output * pace.step
+        each = fmean(map(self._left, view.waiting)) if view.waiting else self.mean_output
+        return ((held[-1][0] if held else 0.0) + rounds * each) * pace.step
 
     def _left(self, sequence: Sequence) -> float:
         """Tokens that it will still say: as predicted, or as many as others did on average."""
