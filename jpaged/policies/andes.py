@@ -76,24 +76,31 @@ class Andes(Fcfs):
         return (idle / max(idle, end - self.starts(sequence))) ** 2 if idle > 0 else 0.0
 
     def propose(self, view: View) -> Iterable[Wish]:
-        everyone = (*view.running, *view.waiting)
-        if not view.waiting:
-            yield from ((sequence, sequence.num_pending) for sequence in everyone)
-            return
-        now, pace = view.now, Pace.of(view)
-        worths = {sequence: self.worth(sequence, now, pace) for sequence in everyone}
-        needy = [sequence for sequence in everyone if worths[sequence]]
-        needy.sort(key=lambda s: worths[s] / num_pages(s, view), reverse=True)
-        yield from ((sequence, sequence.num_pending) for sequence in needy)
-        # to wait frees no page: it only helps where a step of all is slower than they read
-        if pace.step < min([self.reading(sequence) for sequence in everyone]):
-            yield from ((s, s.num_pending) for s in everyone if not worths[s])
+        now, pace, waiting = view.now, Pace.of(view), view.waiting if view.free_seats else ()
+        # to pause frees no page: it only helps where a step of all is slower than they read
+        if not view.waiting or pace.step < self._fastest(view):
+            yield from ((sequence, sequence.num_pending) for sequence in view.running)
+            rivals = waiting
+        else:
+            rivals = (*view.running, *waiting)
+        worths = {sequence: self.worth(sequence, now, pace) for sequence in rivals}
+        order = sorted(worths, key=lambda s: worths[s] / num_pages(s, view), reverse=True)
+        for sequence in order:
+            if worths[sequence] or sequence.status is not Status.RUNNING:
+                yield sequence, sequence.num_pending
+
+    def _fastest(self, view: View) -> float:
+        """Seconds that the fastest reader of those who run takes for a token."""
+        promised = {sequence.request.terms.tpot for sequence in view.running}
+        return min((self.tpot if each is None else each for each in promised), default=self.tpot)
 
     def preempt(self, view: View) -> Iterable[Sequence]:
         if not view.waiting:
             return
         now, pace = view.now, Pace.of(view)
         needy = [s for s in view.waiting if self.worth(s, now, pace)]
+        if not needy:
+            return
         seats = len(needy) - view.free_seats
         pages = sum([num_pages(s, view) + 1 for s in needy]) - view.free_pages
         ahead = sorted(view.running, key=self.needed, reverse=True)

@@ -78,7 +78,9 @@ class ProgramAware(Fcfs):
         first = min(view.waiting, key=lambda s: (self.level(s, now), s.serial))
         if view.free_seats and view.free_pages * view.page_size >= len(first.tokens):
             return ()
-        worst = max(view.running, key=lambda s: (self.level(s, now), s.serial), default=None)
+        since = now - self.patience
+        candidates = [s for s in view.running if s.request.arrival >= since]
+        worst = max(candidates, key=self.service, default=None)
         if worst is None or self.level(worst, now) <= self.level(first, now):
             return ()
         return (worst,)

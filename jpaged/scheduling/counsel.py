@@ -7,6 +7,7 @@ else.
 import math
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from jpaged.errors import PolicyWarning
@@ -58,7 +59,8 @@ class Counsel:
         running = set(view.running)
 
         def named(preempt: Callable[[View], Any]) -> list[Sequence]:
-            found = list(preempt(view) or ())
+            # it may name them for ever
+            found = list(islice(preempt(view) or (), 4 * len(running) + 16))
             return [each for each in found if isinstance(each, Sequence) and each in running]
 
         return self._ask_with("preempt", named, [])

@@ -1,13 +1,27 @@
 """A policy can be slow or unfair, never wrong: whatever it says or raises, requests are served."""
 
+import math
+import pickle
+import random
+import time
+from contextlib import suppress
+from copy import deepcopy
 from itertools import count, repeat
 
 import pytest
-from filler import a_scheduler, add, counts, run, schedule, step
+from filler import a_request, a_scheduler, add, counts, run, schedule, step
 
-from jpaged.errors import PolicyWarning
-from jpaged.scheduling.policy import Fcfs
+from jpaged.errors import PolicyWarning, RequestRejected
+from jpaged.policies import NAMES, resolve
+from jpaged.scheduling.batch import StepOutput
+from jpaged.scheduling.buckets import BucketLadder
+from jpaged.scheduling.cost import Costs
+from jpaged.scheduling.policy import Fcfs, Policy
 from jpaged.scheduling.request import Sequence
+from jpaged.scheduling.scheduler import MOST_IDLE, Scheduler
+from jpaged.scheduling.terms import Terms
+from jpaged.simulator import Constant, simulate
+from jpaged.simulator.workload import TimedRequest
 
 
 class Failing(Fcfs):
@@ -185,3 +199,227 @@ def test_a_policy_that_never_proposes_still_admits_the_first_that_waits():
     ran = [counts(batch) for batch in run(scheduler)]
 
     assert ran == [{name: n} for name in "abc" for n in (4, 1)]
+
+
+def failing_in(hook: str) -> Policy:
+    """First come, first served, but for one method that raises."""
+
+    def fail(self, *arguments):
+        raise ZeroDivisionError(f"a slip in {hook}")
+
+    return type("Failing", (Fcfs,), {hook: fail})()
+
+
+def saying_in(hook: str, answer) -> Policy:
+    """First come, first served, but for what one method answers."""
+    return type("Saying", (Fcfs,), {hook: lambda self, *arguments: answer(*arguments)})()
+
+
+def run_until_done(scheduler: Scheduler, most: int = 500, before_step=lambda: None) -> int:
+    """Steps of a second, waits included; how many it took."""
+    for now in range(most):
+        if not scheduler.has_unfinished:
+            return now
+        before_step()
+        batch = scheduler.schedule(float(now))
+        if batch is not None:
+            scheduler.update(batch, StepOutput.filler(batch, 7), float(now))
+    raise AssertionError(f"still at work after {most} seconds")
+
+
+def a_crowd(policy: Policy, **options) -> tuple[Scheduler, list[Sequence]]:
+    """Five requests with common beginnings, and pages for some two of them."""
+    scheduler = a_scheduler(
+        num_pages=7, page_size=4, policy=policy, max_num_batched_tokens=16, **options
+    )
+    sequences = [
+        add(scheduler, str(i), prompt=(*range(8), 100 + i), max_tokens=9) for i in range(5)
+    ]
+    return scheduler, sequences
+
+
+HOOKS = [
+    "refuse", "preempt", "wants_swap", "victim", "wake_at", "evict_rank", "on_arrival", "on_step",
+    "on_finish",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_policy_that_raises_in_any_hook_is_replaced_and_blamed(hook):
+    policy = failing_in(hook)
+    if hook == "wake_at":
+        type(policy).propose = lambda self, view: []
+    with pytest.warns(PolicyWarning, match=f"Failing raised ZeroDivisionError: a slip in {hook}"):
+        scheduler, sequences = a_crowd(policy, num_host_pages=8)
+        run_until_done(scheduler)
+
+    assert type(scheduler.policy) is Fcfs
+    assert all(sequence.finish_reason == "length" for sequence in sequences)
+    assert scheduler.pool.num_held == 0
+
+
+ANSWERS = {
+    "nobody": lambda *_: None,
+    "a number": lambda *_: 3.5,
+    "not a number": lambda *_: math.nan,
+    "for ever": lambda *_: repeat(None),
+    "everyone for ever": lambda view, *_: repeat(view.running[-1] if view.running else 0),
+    "text": lambda *_: "whatever",
+    "a stranger": lambda *_: [a_stranger()],
+    "not to be compared": lambda *_: object(),
+    "never": lambda *_: math.inf,
+    "long ago": lambda *_: -math.inf,
+    "one for each": lambda *_: [1, "2", None, (), {}],
+}
+
+
+@pytest.mark.filterwarnings("ignore::jpaged.errors.PolicyWarning")
+@pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "refuse"])
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_requests_are_served_whatever_a_hook_answers(hook, answer):
+    takes_view = hook in ("preempt", "wants_swap", "victim", "wake_at")
+    policy = saying_in(hook, answer if takes_view else lambda *_: answer(EMPTY))
+    scheduler, sequences = a_crowd(policy, num_host_pages=8)
+
+    run_until_done(scheduler)
+
+    assert all(sequence.finish_reason == "length" for sequence in sequences)
+    assert all(len(sequence.generated) == 9 for sequence in sequences)
+    assert scheduler.pool.num_held == 0
+
+
+EMPTY = a_scheduler().view(0.0)
+
+
+@pytest.mark.parametrize("reason", ["", "no", 0, ["why"], object()])
+def test_whatever_is_not_none_refuses_and_leaves_no_trace(reason):
+    scheduler = a_scheduler(policy=saying_in("refuse", lambda *_: reason))
+
+    with pytest.raises(RequestRejected, match="request a is refused by the policy Saying"):
+        add(scheduler)
+
+    assert not scheduler.has_unfinished
+    scheduler.policy = Fcfs()
+    run(scheduler)
+    add(scheduler)  # the same name is free
+
+
+class PreemptsEverybody(Fcfs):
+    def preempt(self, view):
+        return view.running
+
+
+@pytest.mark.parametrize("num_host_pages", [0, 64])
+def test_who_preempts_everybody_always_still_serves_one_after_another(num_host_pages):
+    scheduler, sequences = a_crowd(PreemptsEverybody(), num_host_pages=num_host_pages)
+
+    run_until_done(scheduler)
+
+    assert scheduler.policy_error is None
+    assert all(len(sequence.generated) == 9 for sequence in sequences)
+
+
+class NeverWakes(Fcfs):
+    def propose(self, view):
+        return ()
+
+    def wake_at(self, view):
+        return view.now + 1e9
+
+
+def test_who_never_wakes_is_woken_after_the_longest_wait():
+    workload = [TimedRequest(str(i), 0.0, (i, 1), 3) for i in range(4)]
+
+    result = simulate(NeverWakes(), workload, Constant(0.01))
+
+    starts = sorted(each.scheduled or 0.0 for each in result.ended)
+    assert starts == pytest.approx([MOST_IDLE * i for i in (1, 2, 3, 4)], rel=0.01)
+
+
+class Slow(Fcfs):
+    def propose(self, view):
+        for wish in super().propose(view):
+            time.sleep(1e-4)
+            yield wish
+
+
+def test_a_slow_policy_decides_the_same():
+    ran = []
+    for policy in (Fcfs(), Slow()):
+        scheduler, _ = a_crowd(policy)
+        ran.append([counts(batch) for batch in run(scheduler)])
+
+    assert ran[0] == ran[1]
+
+
+def all_kinds(scheduler: Scheduler, num_requests: int = 12) -> list[Sequence]:
+    """Requests with and without promises, of several clients, sessions and samples."""
+    found = []
+    for i in range(num_requests):
+        request = a_request(
+            f"r{i}", prompt=1 + 5 * (i % 4), max_tokens=3 + i % 5, priority=i % 3, n=1 + i % 2
+        )
+        terms = Terms(
+            client="abc"[i % 3],
+            session="xy"[i % 2],
+            ttft=(None, 3.0, 30.0)[i % 3],
+            tpot=(None, 1.0)[i % 2],
+            deadline=(None, 99.0)[i % 2],
+            predicted_tokens=(None, 5.0)[i % 2],
+        )
+        object.__setattr__(request, "terms", terms)
+        with suppress(RequestRejected):  # as one of them may
+            found += scheduler.add(request)
+    return found
+
+
+def a_knowing_scheduler(policy: Policy) -> Scheduler:
+    """One that has buckets, costs and little memory."""
+    ladder = BucketLadder.build(32, 6, 8)
+    return a_scheduler(
+        num_pages=14,
+        page_size=4,
+        policy=policy,
+        max_num_seqs=6,
+        max_num_batched_tokens=32,
+        num_host_pages=6,
+        buckets=ladder,
+        costs=Costs(Constant(0.5, 0.01), ladder),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_policies_may_change_at_every_step_while_requests_run(seed):
+    rng = random.Random(seed)
+    scheduler = a_knowing_scheduler(Fcfs())
+    policies = {name: resolve(name) for name in NAMES}
+    sequences = all_kinds(scheduler)
+
+    def change() -> None:
+        scheduler.policy = policies[rng.choice(list(policies))]
+
+    run_until_done(scheduler, before_step=change)
+
+    assert scheduler.policy_error is None
+    assert all(sequence.finish_reason == "length" for sequence in sequences)
+    assert scheduler.pool.num_held == 0
+
+
+@pytest.mark.parametrize("copy", [deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_policy_can_be_copied_in_the_middle_and_goes_on_alike(name, copy):
+    ends = []
+    for copies in (False, True):
+        scheduler = a_knowing_scheduler(resolve(name))
+        sequences = all_kinds(scheduler)
+        steps = count()
+
+        def change(scheduler=scheduler, steps=steps, copies=copies) -> None:
+            if next(steps) == 5 and copies:
+                scheduler.policy = copy(scheduler.policy)
+
+        run_until_done(scheduler, before_step=change)
+        assert scheduler.policy_error is None
+        ends.append([sequence.timing.tokens for sequence in sequences])
+
+    assert ends[0] == ends[1]
