@@ -1,11 +1,12 @@
 """EarlyRejection: under overload those who are let in are served in time.
 
 Headline (Mooncake, FAST 2025, section 7): rejecting early, by predicted load, keeps goodput where
-otherwise everybody is late.  Here, at twice what can be served: of all requests 14 % are in time
-under FCFS, 52 % with early rejection, and of those let in 98 %.
+otherwise everybody is late.  Here, at twice what can be served: of all requests 19 % are in time
+under FCFS, 55 % with early rejection, and of those let in all.
 """
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def a_workload(rate: float, num_requests: int = 300, seed: int = 0) -> list[Time
     return workload
 
 
-def serve(policy: Policy, workload: list[TimedRequest], **options: int) -> Result:
+def serve(policy: Policy, workload: list[TimedRequest], **options: Any) -> Result:
     return simulate(
         policy, workload, COSTS, enable_prefix_caching=False, max_num_batched_tokens=512, **options
     )

@@ -84,7 +84,7 @@ def test_backlogged_clients_stay_within_the_bound_only_under_vtc(policy):
 def test_a_client_with_twice_the_share_gets_twice_as_much():
     result = serve(FairShare(shares={"modest": 2.0}))
 
-    end = max(each.scheduled for each in result.ended if each.client == "modest")
+    end = max(each.scheduled or 0.0 for each in result.ended if each.client == "modest")
     said = {"greedy": 0.0, "modest": 0.0}
     for each in result.ended:
         said[each.client] += sum(time <= end for time in each.token_times)
