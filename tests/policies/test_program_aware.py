@@ -6,14 +6,16 @@ programs make one to three calls and the tenth forty: FCFS 9.0 s, shortest promp
 service of the call (MLFQ) 8.8 s, of the program 7.5 s.
 """
 
+from dataclasses import replace
 from functools import cache
 from random import Random
 from statistics import mean
 
 import pytest
+from filler import a_request, a_scheduler, run
 
 from jpaged.errors import ConfigError
-from jpaged.policies import Fcfs, ProgramAware, ShortestFirst
+from jpaged.policies import Fcfs, ProgramAware, ShortestFirst, program_aware
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.terms import Terms
@@ -84,18 +86,26 @@ def test_the_same_tokens_are_served():
     assert len(set(said)) == 1
 
 
-def test_a_program_is_forgotten_after_many_others():
-    workload = programs(30, rate=100.0)
+def test_a_program_has_attained_what_its_calls_computed():
+    policy = ProgramAware()
+    scheduler = a_scheduler(policy=policy, enable_prefix_caching=False)
+    for name in ("first", "second"):
+        request = a_request(name, prompt=6, max_tokens=4)
+        scheduler.add(replace(request, terms=Terms(session="program")))
+    run(scheduler)
 
-    class Short(ProgramAware):
-        def on_finish(self, sequence: Sequence, now: float) -> None:
-            super().on_finish(sequence, now)
-            seen.append(len(self.attained))
+    assert policy.attained == {"program": 2 * (6 + 4 - 1)}  # the last token is never computed
 
-    seen: list[int] = []
-    simulate(Short(), workload, Constant(0.02))
 
-    assert max(seen) == 30
+def test_of_many_programs_the_latest_are_remembered(monkeypatch):
+    monkeypatch.setattr(program_aware, "MOST_PROGRAMS", 3)
+    policy = ProgramAware()
+    scheduler = a_scheduler(policy=policy, max_num_seqs=1)
+    for name in "abcde":
+        scheduler.add(replace(a_request(name), terms=Terms(session=name)))
+    run(scheduler)
+
+    assert list(policy.attained) == ["c", "d", "e"]
 
 
 def test_levels_that_cannot_be_are_refused():
