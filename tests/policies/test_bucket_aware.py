@@ -69,7 +69,7 @@ def test_on_an_idle_machine_nobody_waits():
 @pytest.mark.parametrize("delta", [0.0, 0.05, 0.4])
 def test_nobody_is_held_for_longer_than_delta(delta):
     """One prompt beside a hundred decodes: its padding delays a hundred requests."""
-    decodes = [TimedRequest(str(i), 0.0, (i, 1, 2), 400) for i in range(100)]
+    decodes = [TimedRequest(str(i), 0.0, (i, 1, 2), 120) for i in range(100)]
     late = TimedRequest("late", 0.3, (999, 1, 2), 5)
 
     def first_token(policy: Policy) -> float:
