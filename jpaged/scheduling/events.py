@@ -57,8 +57,9 @@ class RequestRecord:
     """One sequence from its arrival to its end; times in seconds of the engine's clock.
 
     index: which of the request's samples.  scheduled: when it was first let in.  token_times: when
-    each token was said.  num_cached: prompt tokens that were found.  Promises (`Terms`) are as they
-    were made, None where there was none.
+    each token was said.  pauses: from and until when it was preempted, until None if it never went
+    on.  num_cached: prompt tokens that were found.  Promises (`Terms`) are as they were made, None
+    where there was none.
     """
 
     request_id: str
@@ -80,6 +81,7 @@ class RequestRecord:
     deadline_promised: float | None = None
     predicted_tokens: float | None = None
     token_times: tuple[float, ...] = ()
+    pauses: tuple[tuple[float, float | None], ...] = ()
 
     @classmethod
     def of(cls, sequence: Sequence, keeps_times: bool = True) -> "RequestRecord":
@@ -104,6 +106,7 @@ class RequestRecord:
             deadline_promised=terms.deadline,
             predicted_tokens=terms.predicted_tokens,
             token_times=tuple(timing.tokens) if keeps_times else (),
+            pauses=tuple(timing.pauses),
         )
 
     @property

@@ -10,7 +10,7 @@ The same loop drives a device and a simulation; only the executor and the clock 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
@@ -34,6 +34,18 @@ class Executor[Handle](Protocol):
         ...
 
 
+class Watcher[Sight](Protocol):
+    """Sees the scheduler as it is during each step."""
+
+    def look(self) -> Sight:
+        """Once the step is on its way.  Changes nothing."""
+        ...
+
+    def keep(self, record: StepRecord, seen: Sight) -> None:
+        """It has answered; of a step for which nobody waits any more, nothing is kept."""
+        ...
+
+
 @dataclass(frozen=True)
 class Underway[Handle]:
     """A step that was submitted: what runs, and how full the memory is meanwhile."""
@@ -45,10 +57,12 @@ class Underway[Handle]:
     num_waiting: int
     num_recomputed: int
     memory: dict[str, int]
+    sights: list[tuple[Watcher, Any]]
 
 
 class ServingLoop[Handle]:
-    """Runs one step after another.  `on_step(record)` hears of each, `on_finish` of each sequence.
+    """Runs one step after another.  `on_step(record)` hears of each, `on_finish` of each sequence;
+    `watchers`, to which anybody may add, see what the scheduler holds meanwhile.
 
     ahead: how many steps may be scheduled beyond the one whose tokens are awaited, 0 or 1.  sleep:
     for a while, because the policy wants to wait; never longer than MOST_ASLEEP at once, since
@@ -73,6 +87,7 @@ class ServingLoop[Handle]:
         self.on_finish = on_finish
         self.sleep = sleep
         self.num_steps = 0
+        self.watchers: list[Watcher] = []
         self._underway: deque[Underway[Handle]] = deque()
         self._last_end = 0.0
         self._must_wait = False  # a batch was taken back: the executor may have seen it
@@ -140,8 +155,9 @@ class ServingLoop[Handle]:
         self.scheduler.advance(batch)
         num_recomputed = self.scheduler.counts.num_recomputed - before
         num_waiting = len(self.scheduler.queues.waiting)
+        memory, sights = self._memory(), [(each, each.look()) for each in self.watchers]
         self._underway.append(
-            Underway(batch, handle, bucket, start, num_waiting, num_recomputed, self._memory())
+            Underway(batch, handle, bucket, start, num_waiting, num_recomputed, memory, sights)
         )
         return True
 
@@ -171,22 +187,23 @@ class ServingLoop[Handle]:
 
     def _record(self, step: Underway[Handle], advanced: list[Sequence]) -> None:
         start, self._last_end = max(step.start, self._last_end), self.clock()
-        self.on_step(
-            StepRecord(
-                index=self.num_steps,
-                start=start,
-                end=self._last_end,
-                bucket=step.bucket,
-                num_tokens=step.batch.num_tokens,
-                num_sequences=step.batch.num_sequences,
-                num_waiting=step.num_waiting,
-                num_preempted=len(step.batch.preempted),
-                num_finished=sum(sequence.is_finished for sequence in advanced),
-                num_recomputed=step.num_recomputed,
-                pages_copied=len(step.batch.page_copies),
-                pages_swapped_out=sum(len(pages) for _, pages in step.batch.swap_outs),
-                pages_swapped_in=sum(len(pages) for _, _, pages in step.batch.swap_ins),
-                **step.memory,
-            )
+        record = StepRecord(
+            index=self.num_steps,
+            start=start,
+            end=self._last_end,
+            bucket=step.bucket,
+            num_tokens=step.batch.num_tokens,
+            num_sequences=step.batch.num_sequences,
+            num_waiting=step.num_waiting,
+            num_preempted=len(step.batch.preempted),
+            num_finished=sum(sequence.is_finished for sequence in advanced),
+            num_recomputed=step.num_recomputed,
+            pages_copied=len(step.batch.page_copies),
+            pages_swapped_out=sum(len(pages) for _, pages in step.batch.swap_outs),
+            pages_swapped_in=sum(len(pages) for _, _, pages in step.batch.swap_ins),
+            **step.memory,
         )
+        for watcher, seen in step.sights:
+            watcher.keep(record, seen)
+        self.on_step(record)
         self.num_steps += 1

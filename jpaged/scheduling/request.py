@@ -55,6 +55,24 @@ class Timing:
     first_token: float | None = None
     last_token: float | None = None
     tokens: list[float] = field(default_factory=list)  # when each was said
+    pauses: list[tuple[float, float | None]] = field(default_factory=list)  # while preempted
+
+    def pause(self, now: float) -> None:
+        """It was preempted; who was let in only this moment has lost nothing."""
+        if self.scheduled is not None and not self._is_paused:
+            self.pauses.append((now, None))
+
+    def resume(self, now: float) -> None:
+        """It was let in; not for the first time, if it was preempted before."""
+        if self._is_paused:
+            self.pauses[-1] = (self.pauses[-1][0], now)
+
+    @property
+    def _is_paused(self) -> bool:
+        return bool(self.pauses) and self.pauses[-1][1] is None
+
+    def copy(self) -> "Timing":
+        return replace(self, tokens=list(self.tokens), pauses=list(self.pauses))
 
 
 # identity: two samples of one request are different sequences.  Slots: every step reads thousands
@@ -133,7 +151,7 @@ class Sequence:
             num_cached=self.num_cached,
             num_reached=max(self.num_reached, self.num_computed),
             is_steered=self.is_steered,
-            timing=replace(self.timing, tokens=list(self.timing.tokens)),
+            timing=self.timing.copy(),
             family=self.family,
         )
 

@@ -191,8 +191,13 @@ class Scheduler:
             return None
         batch = plan.settle()
         self._promised = [page for pages in plan.promised.values() for page in pages]
+        for sequence in plan.preempted:
+            sequence.timing.pause(now)
         for sequence in plan.admitted:
-            if sequence in plan.grants and sequence.timing.scheduled is None:
+            if sequence not in plan.grants:
+                continue
+            sequence.timing.resume(now)
+            if sequence.timing.scheduled is None:
                 sequence.timing.scheduled = now
                 self._count_cached(sequence)
         return batch if batch.items else None
