@@ -2,22 +2,38 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from jpaged.scheduling.event_log import EventLog, about_engine, events
 from jpaged.scheduling.events import RequestRecord, StepRecord
+from jpaged.scheduling.page_trace import PageTrace, Served
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TIMES = ("ttft", "tpot", "latency")
+LISTS = ("token_times", "pauses")  # fields of a request that have no place in a table
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+class Recorded(Served, Protocol):
+    """An engine that keeps what it did."""
+
+    @property
+    def records(self) -> Iterable[StepRecord]: ...
+
+    @property
+    def ended(self) -> Iterable[RequestRecord]: ...
 
 
 @dataclass
 class Result:
     """The requests that ended, the steps, and those that were refused with the reason why.
 
-    replicas: for each step, which one it was on; for each request, the one it ended on.
+    ended_on, run_on: for each request, the replica it ended on; for each step, the one it was on.
+    about: the policy, the sizes, the model or what stands for it.  page_traces: one a replica, if
+    pages were traced.
     """
 
     ended: list[RequestRecord] = field(default_factory=list)
@@ -25,12 +41,59 @@ class Result:
     refused: list[tuple[str, str]] = field(default_factory=list)  # request, reason
     ended_on: list[int] = field(default_factory=list)
     run_on: list[int] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
+    page_traces: list[PageTrace] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, engine: "Recorded") -> "Result":
+        """Of an engine, as far back as its `records` and `ended` go."""
+        return cls(list(engine.ended), list(engine.records), about=about_engine(engine))
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as an event log, which `load` reads."""
+        with EventLog(path) as log:
+            log.begin(self.about)
+            for index, record in enumerate(self.records):
+                log.step(record, self.run_on[index] if self.run_on else 0)
+            for index, record in enumerate(self.ended):
+                log.request(record, self.ended_on[index] if self.ended_on else 0)
+            for request, reason in self.refused:
+                log.refused(request, reason)
+            for replica, trace in enumerate(self.page_traces):
+                for step in trace.steps:
+                    log.pages(step, replica)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Result":
+        """Reads an event log.  `about["cut_at"]` is the number of its last line, if that is not
+        whole.  Raises `ConfigError` for what is no log, naming the line."""
+        result = cls()
+        for kind, replica, what in events(path):
+            if kind == "log":
+                result.about = what
+            elif kind == "step":
+                result.records.append(what)
+                result.run_on.append(replica)
+            elif kind == "request":
+                result.ended.append(what)
+                result.ended_on.append(replica)
+            elif kind == "refused":
+                result.refused.append(what)
+            elif kind == "pages":
+                while len(result.page_traces) <= replica:
+                    sizes = result.about["num_pages"], result.about["page_size"]
+                    result.page_traces.append(PageTrace(*sizes))
+                result.page_traces[replica].add(what)
+            else:
+                result.about["cut_at"] = what
+        return result
 
     @property
     def requests(self) -> "pd.DataFrame":
-        """A row a sequence that ended: the fields of `RequestRecord`, less the times of its tokens,
-        and `ttft`, `tpot`, `latency` and `max_gap`, the longest wait for a token, in seconds."""
-        names = [each.name for each in fields(RequestRecord) if each.name != "token_times"]
+        """A row a sequence that ended: the fields of `RequestRecord`, less the times of its tokens
+        and pauses, and `ttft`, `tpot`, `latency` and `max_gap`, the longest wait for a token, in
+        seconds."""
+        names = [each.name for each in fields(RequestRecord) if each.name not in LISTS]
         rows = [
             [getattr(each, name) for name in (*names, *TIMES, "max_gap")] for each in self.ended
         ]

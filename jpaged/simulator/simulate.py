@@ -17,7 +17,9 @@ from jpaged.errors import ConfigError
 from jpaged.policies import resolve
 from jpaged.scheduling.buckets import BucketLadder
 from jpaged.scheduling.cost import CostModel, Costs
+from jpaged.scheduling.event_log import about
 from jpaged.scheduling.events import RequestRecord, StepRecord
+from jpaged.scheduling.page_trace import PageTrace
 from jpaged.scheduling.pages import PagePool
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Sequence
@@ -50,6 +52,7 @@ def simulate(
     num_replicas: int = 1,
     router: Router | None = None,
     keep_token_times: bool = True,
+    trace_pages: bool = False,
     **engine_options: Any,
 ) -> Result:
     """Serves the workload to its end.
@@ -57,10 +60,18 @@ def simulate(
     policy: a name, or an object; each of several replicas gets a copy.  workload: in order of
     arrival, perhaps made while it is served.  engine_options: as of `EngineConfig` (those in
     DEFAULTS); num_pages None is as many as the cost model says fit, or else all that the seats can
-    fill.  Raises `ConfigError` for options, and `ValueError` for a request that can never fit,
-    before it is served.
+    fill.  trace_pages: keeps what each page holds at every step.  Raises `ConfigError` for options,
+    and `ValueError` for a request that can never fit, before it is served.
     """
     cluster = Cluster(policy, cost_model, num_replicas, router, engine_options, keep_token_times)
+    cluster.result.about = about(
+        cluster.replicas[0].scheduler,
+        cost_model=type(cost_model).__name__,
+        num_replicas=num_replicas,
+        seed=cluster.options["seed"],
+    )
+    if trace_pages:
+        cluster.result.page_traces = [PageTrace.of(replica) for replica in cluster.replicas]
     if isinstance(workload, Workload):  # else each is looked at when it arrives
         check_fits(workload, cluster.options["max_model_len"])
     return cluster.serve(workload)
