@@ -1,0 +1,191 @@
+"""A run as one page of HTML, to be read, sent and kept: no network, no library, light and dark.
+
+Result ──► report_data: numbers ──► JSON inside the page ──► its script draws them
+       └─► tables, in plain HTML, there without a script
+"""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from jpaged.analysis import series
+from jpaged.analysis.fairness import jain, service_by_client, service_over_time
+from jpaged.analysis.gantt import gantt_data
+from jpaged.analysis.page_picture import picture_data
+from jpaged.analysis.tables import buckets_table, clients_table, latency_table, summary_table
+from jpaged.scheduling.events import RequestRecord
+from jpaged.simulator.result import QUANTILES, Result, kept_promises
+
+SCRIPTS = ("chart.js", "plane.js", "gantt.js", "pages.js", "report.js")
+MOST_POINTS = 400  # of a curve
+MOST_LINES = 8  # clients with a curve of their own
+
+
+def report(result: Result | str | Path, path: str | Path, title: str = "jpaged run") -> None:
+    """Writes the page.  result: what a simulation returned, `Result.of(engine)`, or the path of an
+    event log.  Raises `ValueError` where nothing ended: there is nothing to show."""
+    if not isinstance(result, Result):
+        result = Result.load(result)
+    if not result.ended:
+        raise ValueError(
+            f"{len(result.records)} steps and no request that ended: nothing to report; serve some"
+        )
+    assets = files("jpaged.analysis") / "assets"
+    page = Template((assets / "report.html").read_text("utf-8")).substitute(
+        title=escape(title),
+        about=_about(result),
+        summary=summary_table(result),
+        latency=latency_table(result),
+        clients=clients_table(result),
+        buckets=buckets_table(result),
+        style=(assets / "report.css").read_text("utf-8"),
+        data=_embedded(report_data(result)),
+        script="\n".join((assets / name).read_text("utf-8") for name in SCRIPTS),
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def report_data(result: Result) -> dict[str, Any]:
+    """The numbers that the page draws; times in seconds since the first arrival or step."""
+    bins = series.Bins.over(result)
+    return {
+        "summary": result.summary(),
+        "seconds": result.seconds,
+        "distributions": _distributions(result),
+        "over_time": _over_time(result, bins),
+        "goodput": _goodput(result),
+        "fairness": _fairness(result, bins),
+        "gantt": gantt_data(result.ended, bins.start),
+        "pages": [picture_data(trace, bins.start) for trace in result.page_traces],
+    }
+
+
+def _over_time(result: Result, bins: series.Bins) -> dict[str, Any]:
+    found: dict[str, Any] = {"t": bins.edges, "width": bins.width}
+    found |= series.levels(bins, result) | series.rates(bins, result.records)
+    found["said"] = series.output_rate(bins, result.ended)
+    found["preempted"] = bins.sums((each.start, each.num_preempted) for each in result.records)
+    found["recompute_tax"] = series.recompute_tax(bins, result.records)
+    found["hit_rate"] = series.hit_rate(bins, result.ended)
+    return found
+
+
+def _distributions(result: Result) -> dict[str, Any]:
+    """Of requests that were not aborted, as in `Result.summary`."""
+    finished = [record for record in result.ended if record.finish_reason != "abort"]
+    gaps = [
+        after - before
+        for record in finished
+        for before, after in zip(record.token_times, record.token_times[1:], strict=False)
+    ]
+    values = {
+        "ttft": _known([record.ttft for record in finished]),
+        "tpot": _known([record.tpot for record in finished]),
+        "gap": gaps,
+        "latency": _known([record.latency for record in finished]),
+    }
+    return {name: _distribution(sorted(each)) for name, each in values.items() if each}
+
+
+def _distribution(values: list[float]) -> dict[str, Any]:
+    """Of sorted values: how many, their quantiles, and points of the curve."""
+    last = len(values) - 1
+    num_points = min(MOST_POINTS, len(values))
+    shares = [index / max(1, num_points - 1) for index in range(num_points)]
+    return {
+        "count": len(values),
+        "quantiles": {name: quantile(values, share) for name, share in QUANTILES.items()},
+        "points": [[values[round(share * last)], share] for share in shares],
+    }
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Of sorted values; between two of them it is interpolated."""
+    at = share * (len(values) - 1)
+    below = int(at)
+    above = min(below + 1, len(values) - 1)
+    return values[below] + (at - below) * (values[above] - values[below])
+
+
+def _goodput(result: Result) -> dict[str, Any]:
+    """What the page needs to say which share kept its promises, or others that a reader makes."""
+    seconds = result.seconds
+    num_kept = sum(map(kept_promises, result.ended))
+    ended = result.ended
+    is_done = [record.last_token is not None and record.finish_reason != "abort" for record in ended]
+    return {
+        "ttft": [each.ttft if done else None for each, done in zip(ended, is_done, strict=True)],
+        "tpot": [each.tpot if done else None for each, done in zip(ended, is_done, strict=True)],
+        "stretch": [stretch(record) for record in ended],
+        "num_promised": sum(map(_has_promises, ended)),
+        "num_refused": len(result.refused),
+        "share_kept": num_kept / (len(ended) + len(result.refused)),
+        "kept_per_second": num_kept / seconds if seconds else 0.0,
+    }
+
+
+def stretch(record: RequestRecord) -> float | None:
+    """By how much its promises would have to be wider for it to keep them all: 1 or less if it
+    does.  None if nothing was promised, or it was not served to its end."""
+    pairs = (
+        (record.ttft, record.ttft_promised),
+        (record.tpot, record.tpot_promised),
+        (record.latency, record.deadline_promised),
+    )
+    if record.last_token is None or record.finish_reason == "abort":
+        return None
+    return max([(took or 0.0) / asked for took, asked in pairs if asked is not None], default=None)
+
+
+def _has_promises(record: RequestRecord) -> bool:
+    asked = (record.ttft_promised, record.tpot_promised, record.deadline_promised)
+    return any(each is not None for each in asked)
+
+
+def _fairness(result: Result, bins: series.Bins) -> dict[str, Any]:
+    service = service_by_client(result.ended)
+    over_time = service_over_time(result.ended, [bins.start + edge for edge in bins.edges])
+    columns = list(zip(*over_time.values(), strict=True))
+    largest = sorted(service, key=lambda client: -service[client])[:MOST_LINES]
+    return {
+        "service": service,
+        "jain": jain(service.values()),
+        "gap": max(service.values()) - min(service.values()),
+        "jain_over_time": [jain(column) for column in columns],
+        "gap_over_time": [max(column) - min(column) for column in columns] if columns else [],
+        "service_over_time": {client: over_time[client] for client in largest if client in over_time},
+    }
+
+
+def _about(result: Result) -> str:
+    pairs = [(name.replace("_", " "), value) for name, value in result.about.items()]
+    chips = [f"<li><b>{escape(name)}</b> {escape(_plain(value))}</li>" for name, value in pairs]
+    return "".join(chips)
+
+
+def _plain(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _embedded(data: dict[str, Any]) -> str:
+    """As JSON that no text in it can end early."""
+    text = json.dumps(_rounded(data), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _rounded(value: Any) -> Any:
+    """Nine digits are more than any screen shows; JSON knows no infinity."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
