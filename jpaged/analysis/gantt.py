@@ -12,7 +12,7 @@ def gantt_data(ended: Sequence[RequestRecord], origin: float) -> dict[str, Any]:
     times in seconds since `origin`."""
     rows = [
         {
-            "name": f"{record.request_id}.{record.index}",
+            "name": record.name,
             "client": record.client,
             "prompt": record.num_prompt,
             "cached": record.num_cached,

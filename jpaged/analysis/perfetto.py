@@ -90,7 +90,7 @@ def _of_request(record: RequestRecord, lane: int, origin: float) -> Iterable[Eve
         "preemptions": record.num_preemptions,
         "finish_reason": record.finish_reason,
     }
-    name, where = f"{record.request_id}.{record.index}", (REQUESTS, lane, origin)
+    name, where = record.name, (REQUESTS, lane, origin)
     yield _slice(name, "request", phases[0].start, phases[-1].end, *where, facts)
     for phase in phases:
         yield _slice(phase.kind, "phase", phase.start, phase.end, *where, {})

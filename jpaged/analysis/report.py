@@ -117,7 +117,9 @@ def _goodput(result: Result) -> dict[str, Any]:
     seconds = result.seconds
     num_kept = sum(map(kept_promises, result.ended))
     ended = result.ended
-    is_done = [record.last_token is not None and record.finish_reason != "abort" for record in ended]
+    is_done = [
+        record.last_token is not None and record.finish_reason != "abort" for record in ended
+    ]
     return {
         "ttft": [each.ttft if done else None for each, done in zip(ended, is_done, strict=True)],
         "tpot": [each.tpot if done else None for each, done in zip(ended, is_done, strict=True)],
@@ -158,7 +160,9 @@ def _fairness(result: Result, bins: series.Bins) -> dict[str, Any]:
         "gap": max(service.values()) - min(service.values()),
         "jain_over_time": [jain(column) for column in columns],
         "gap_over_time": [max(column) - min(column) for column in columns] if columns else [],
-        "service_over_time": {client: over_time[client] for client in largest if client in over_time},
+        "service_over_time": {
+            client: over_time[client] for client in largest if client in over_time
+        },
     }
 
 

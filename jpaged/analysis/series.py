@@ -7,7 +7,7 @@ from itertools import accumulate
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.simulator.result import Result
 
-NUM_BINS = 300
+NUM_BINS = 160
 LEVELS = ("num_sequences", "num_waiting", "pages_held", "pages_idle", "pages_free")
 Means = list[float | None]
 
@@ -77,9 +77,7 @@ def _levels_of(bins: Bins, records: Sequence[StepRecord]) -> dict[str, Means]:
             for name, value in zip(LEVELS, values, strict=True):
                 sums[name][index] += value * seconds
     return {
-        name: [
-            part / whole if whole else None for part, whole in zip(parts, covered, strict=True)
-        ]
+        name: [part / whole if whole else None for part, whole in zip(parts, covered, strict=True)]
         for name, parts in sums.items()
     }
 

@@ -1,8 +1,8 @@
 """What a request was doing from its arrival to its last token, as far as its record tells.
 
-    queued │ prompt │ decode │ preempted │ again │ decode
-           scheduled                     │       └ the next token
-                    first token          └ let in once more: what it lost is computed anew
+queued │ prompt │ decode │ preempted │ again │ decode
+       scheduled                     │       └ the next token
+                first token          └ let in once more: what it lost is computed anew
 """
 
 from bisect import bisect_left, bisect_right

@@ -61,7 +61,9 @@ def clients_table(result: Result) -> str:
         waits = [mine["ttft"].median(), mine["ttft"].quantile(0.9), mine["latency"].median()]
         cells = [_number(float(len(mine)), ""), *[_number(float(each), "") for each in counts]]
         cells.append(_number(part / total if total else 0.0, "%"))
-        rows.append((escape(str(client)) or "(none)", *cells, *[_number(each, "s") for each in waits]))
+        rows.append(
+            (escape(str(client)) or "(none)", *cells, *[_number(each, "s") for each in waits])
+        )
     head = ("client", "sequences", "prompt tokens", "output tokens", "service", "share")
     table = _table((*head, "TTFT p50", "TTFT p90", "end to end p50"), rows)
     return f"<p>{_verdict(service)}</p>{table}"
@@ -117,7 +119,9 @@ def _number(value: float, unit: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td>{cell}</td>" for cell in row[1:])
+        + "</tr>"
         for row in rows
     )
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -10,7 +10,7 @@ Each line is whole or the last one: a log whose writer crashed can be read up to
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
@@ -41,6 +41,7 @@ class EventLog:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file: TextIO = self.path.open("w", buffering=1, encoding="utf-8")  # by lines
+        self._on_close: list[Callable[[], None]] = []
 
     def attach(self, served: Served, trace_pages: bool = False) -> None:
         """Writes what an engine does from now on; after its `restore`, attach again.
@@ -61,7 +62,9 @@ class EventLog:
 
         loop.on_step, loop.on_finish = on_step, on_finish
         if trace_pages:
-            loop.watchers.append(PageWatcher(loop.scheduler, self.pages))
+            watcher = PageWatcher(loop.scheduler, self.pages)
+            loop.watchers.append(watcher)
+            self._on_close.append(lambda: loop.watchers.remove(watcher))
 
     def begin(self, about: dict[str, Any]) -> None:
         self._write({"event": "log", "format": FORMAT, "about": about})
@@ -87,6 +90,8 @@ class EventLog:
             self._file.write(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n")
 
     def close(self) -> None:
+        while self._on_close:
+            self._on_close.pop()()
         self._file.close()
 
     def __enter__(self) -> "EventLog":

@@ -52,6 +52,11 @@ class StepRecord:
         return 1 - self.pages_held / self.pages_unshared if self.pages_unshared else 0.0
 
 
+def name_of(request_id: str, index: int) -> str:
+    """What a report calls a sequence: most requests have only one."""
+    return f"{request_id}#{index}" if index else request_id
+
+
 @dataclass(frozen=True)
 class RequestRecord:
     """One sequence from its arrival to its end; times in seconds of the engine's clock.
@@ -108,6 +113,10 @@ class RequestRecord:
             token_times=tuple(timing.tokens) if keeps_times else (),
             pauses=tuple(timing.pauses),
         )
+
+    @property
+    def name(self) -> str:
+        return name_of(self.request_id, self.index)
 
     @property
     def ttft(self) -> float | None:

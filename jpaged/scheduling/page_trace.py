@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from jpaged.scheduling.events import StepRecord
+from jpaged.scheduling.events import StepRecord, name_of
 from jpaged.scheduling.loop import ServingLoop
+from jpaged.scheduling.prefix import CachedPage
 from jpaged.scheduling.scheduler import Scheduler
 
 MOST_CHANGES = 300_000  # some 10 MB in a log
@@ -52,6 +53,28 @@ class Served(Protocol):
     def loop(self) -> ServingLoop: ...
 
 
+class Sight(NamedTuple):
+    """A moment of a pool: what the prefix cache knows of each page, and of those that are held the
+    tokens and the holders."""
+
+    known: list[CachedPage | None]
+    held: dict[int, tuple[int, tuple[int, ...]]]
+
+    def cell(self, page: int) -> Cell:
+        known = self.known[page]
+        if page in self.held:
+            return Cell(self.held[page][0], known is not None, self.held[page][1])
+        return FREE if known is None else Cell(len(known.tokens), True, ())
+
+    def changed_since(self, before: "Sight") -> set[int]:
+        """Pages that may have other cells.  Most have not: a cell is made for these only."""
+        pairs = enumerate(zip(self.known, before.known, strict=True))
+        changed = {page for page, (now, then) in pairs if now is not then}
+        then = before.held.get
+        changed |= {page for page, holding in self.held.items() if holding != then(page)}
+        return changed | (before.held.keys() - self.held.keys())
+
+
 class PageWatcher:
     """Tells of each step what has changed since the one before."""
 
@@ -60,31 +83,30 @@ class PageWatcher:
         self._numbers: dict[tuple[int, str, int], int] = {}  # of sequences
         self._names: list[str] = []
         self._num_told = 0  # of the names
-        self._before = [FREE] * scheduler.pool.num_pages
+        num_pages = scheduler.pool.num_pages
+        self._before = Sight([None] * num_pages, {})
+        self._cells = [FREE] * num_pages
 
-    def look(self) -> list[Cell]:
-        pool, cache = self.scheduler.pool, self.scheduler.cache
-        size, known = pool.page_size, cache.known if cache is not None else {}
-        holders: dict[int, list[int]] = {}
-        tokens: dict[int, int] = {}
-        for sequence in self.scheduler.queues.running:
+    def look(self) -> Sight:
+        scheduler = self.scheduler
+        size, cache = scheduler.pool.page_size, scheduler.cache
+        held: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for sequence in scheduler.queues.running:
             number = self._number((sequence.serial, sequence.request.id, sequence.index))
-            for place, page in enumerate(sequence.held_pages, sequence.num_passed):
-                holders.setdefault(page, []).append(number)
-                inside = min(size, max(0, sequence.num_written - place * size))
-                tokens[page] = max(inside, tokens.get(page, 0))
-        return [
-            Cell(tokens[page], page in known, tuple(holders[page]))
-            if page in holders
-            else Cell(len(known[page].tokens), True, ())
-            if page in known
-            else FREE
-            for page in range(pool.num_pages)
-        ]
+            left = sequence.num_written - sequence.num_passed * size
+            for page in sequence.held_pages:
+                tokens, others = held.get(page, (0, ()))
+                held[page] = max(tokens, min(size, left), 0), (*others, number)
+                left -= size
+        known = cache.known if cache is not None else {}
+        return Sight(list(map(known.get, range(len(self._cells)))), held)
 
-    def keep(self, record: StepRecord, seen: list[Cell]) -> None:
-        pairs = enumerate(zip(seen, self._before, strict=True))
-        changes = {page: now for page, (now, before) in pairs if now != before}
+    def keep(self, record: StepRecord, seen: Sight) -> None:
+        changes = {}
+        for page in sorted(seen.changed_since(self._before)):
+            cell = seen.cell(page)
+            if cell != self._cells[page]:
+                self._cells[page] = changes[page] = cell
         new = tuple(self._names[self._num_told :])
         self._before, self._num_told = seen, len(self._names)
         self.tell(PageStep(record.index, record.start, record.end, new, changes))
@@ -92,7 +114,7 @@ class PageWatcher:
     def _number(self, key: tuple[int, str, int]) -> int:
         if key not in self._numbers:
             self._numbers[key] = len(self._numbers)
-            self._names.append(f"{key[1]}.{key[2]}")
+            self._names.append(name_of(*key[1:]))
         return self._numbers[key]
 
 
@@ -100,7 +122,7 @@ class PageWatcher:
 class PageTrace:
     """The pages of one pool over many steps.
 
-    names: the sequences that held any, as `request.index`, by their numbers.  is_full: it has
+    names: the sequences that held any, as `name_of` calls them, by their numbers.  is_full: it has
     `most` changes, and holds no later step.
     """
 

@@ -1,8 +1,8 @@
 // Pages by steps: who holds each page, together with how many, and what it is when nobody does.
 
 const SHARING = {  // one holder, two, up to four, up to eight, more
-  light: ["#c3cfdb", "#7fcdbb", "#41a6c4", "#1d5fa8", "#162a6b"],
-  dark: ["#3a4a5c", "#2a8a8c", "#41b6c4", "#a1dab4", "#ffffcc"],
+  light: ["#a6c8e0", "#58a7c9", "#2a7ab0", "#1b4d8c", "#2b1055"],
+  dark: ["#31577a", "#3f86b0", "#5fb6cf", "#a9dcc3", "#fff3b0"],
 };
 const rung = count => (count <= 1 ? 0 : count === 2 ? 1 : count <= 4 ? 2 : count <= 8 ? 3 : 4);
 const isDark = () => document.documentElement.classList.contains("dark");
@@ -40,7 +40,7 @@ function drawPages(host, data, replica) {
     columns: { low: 0, high: count, least: Math.min(count, 8), whole: true, label: "step", write: x => (data.indices[Math.min(x, count - 1)] ?? x).toLocaleString("en") },
     rows: { count: data.num_pages, label: "page", write: String },
     height: Math.min(560, Math.max(220, 40 + data.num_pages * 7)),
-    hint: HINT, paint, describe,
+    hint: "Mouse and keys as above.", paint, describe,
     pick: (x, page) => { const holders = cellAt(x, page)[3]; if (holders.length) pin(data.names[holders[0]]); },
   });
   const choice = element("select", { "aria-label": "colour of pages" }, ...Object.keys(MODES).map(name => element("option", {}, name)));
@@ -103,9 +103,9 @@ function modes(data) {
   // neighbours in time get hues far apart: the golden angle
   const hues = data.names.map((_, n) => {
     const hue = ((n * 137.508) % 360).toFixed(0), light = 46 + 14 * (n % 2);
-    return `hsl(${hue} 62% ${light}%)`;
+    return `hsl(${hue} 50% ${light}%)`;
   });
-  const idle = () => colour("pale");
+  const idle = () => colour("idle");
   return {
     request: {
       fill: () => { const none = idle(); return cell => (cell[3].length ? hues[cell[3][0]] : cell[2] ? none : null); },

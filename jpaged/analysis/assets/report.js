@@ -25,18 +25,20 @@ function tiles() {
 
 function distributions() {
   const NAMES = { ttft: "Time to first token", tpot: "Time per output token, after the first", gap: "Gaps between tokens", latency: "End to end" };
+  // a few that took very long would press all others against the axis
+  const axis = each => ({ label: "seconds", short: "within", unit: "s",
+    log: find("log").checked || each.points.at(-1)[0] > 20 * each.quantiles.p50 });
   const drawn = Object.entries(DATA.distributions).map(([name, each]) => {
     const shares = { p50: 0.5, p90: 0.9, p99: 0.99 };
-    return chart(find("distributions"), {
+    const made = chart(find("distributions"), {
       title: `${NAMES[name]} (${each.count.toLocaleString("en")})`,
-      x: { label: "seconds", short: "within", unit: "s" }, y: { label: "share", unit: "%", max: 1 },
+      x: axis(each), y: { label: "share", unit: "%", max: 1 },
       series: [{ name: "share", colour: "blue", area: true, points: each.points }],
       dots: Object.entries(each.quantiles).map(([q, value]) => ({ x: value, y: shares[q], text: `${q} ${seconds(value)}` })),
     });
+    return () => made.set({ x: axis(each) });
   });
-  find("log").addEventListener("change", event => {
-    for (const each of drawn) each.set({ x: { label: "seconds", short: "within", unit: "s", log: event.target.checked } });
-  });
+  find("log").addEventListener("change", () => { for (const again of drawn) again(); });
 }
 
 function overTime() {
@@ -124,3 +126,4 @@ fairness();
 drawGantt(find("gantt"), DATA.gantt, Math.max(...DATA.over_time.t));
 if (DATA.pages.length) DATA.pages.forEach((each, i) => drawPages(find("picture"), each, DATA.pages.length > 1 ? `replica ${i}` : ""));
 else find("picture").append(element("p", { class: "note" }, "The pages were not traced: simulate(…, trace_pages=True), PageTrace.of(engine) or EventLog.attach(engine, trace_pages=True) does."));
+for (const draw of redraws) draw();  // the first were drawn while they had the page to themselves
