@@ -4,6 +4,7 @@ else.
     report(result, "report.html")          a page that shows a run
     to_perfetto(result, "trace.json")      for ui.perfetto.dev
     read_log("run.jsonl")                  what `EventLog` or `Result.save` wrote
+    Result.of(engine)                      a run of an engine that was not logged
 """
 
 from pathlib import Path

@@ -7,8 +7,8 @@ from jpaged.scheduling.page_trace import PageTrace
 
 def picture_data(trace: PageTrace, origin: float) -> dict[str, Any]:
     """changes: for one page after another the step, tokens, whether it is cached, how many hold it,
-    and who; where they begin is in `at`, a place a page, and the end.  A step is its column, counted
-    from the first that was traced.  Times in seconds since `origin`."""
+    and who; where they begin is in `at`, a place a page, and the end.  A step is its column,
+    counted from the first that was traced.  Times in seconds since `origin`."""
     of_page: list[list[int]] = [[] for _ in range(trace.num_pages)]
     for column, step in enumerate(trace.steps):
         for page, (num_tokens, is_cached, holders) in step.changes.items():

@@ -5,7 +5,6 @@ Result ──► report_data: numbers ──► JSON inside the page ──► i
 """
 
 import json
-from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from math import isfinite
@@ -14,15 +13,15 @@ from string import Template
 from typing import Any
 
 from jpaged.analysis import series
+from jpaged.analysis.distributions import distributions
 from jpaged.analysis.fairness import jain, service_by_client, service_over_time
 from jpaged.analysis.gantt import gantt_data
 from jpaged.analysis.page_picture import picture_data
 from jpaged.analysis.tables import buckets_table, clients_table, latency_table, summary_table
 from jpaged.scheduling.events import RequestRecord
-from jpaged.simulator.result import QUANTILES, Result, kept_promises
+from jpaged.simulator.result import Result, kept_promises
 
-SCRIPTS = ("chart.js", "plane.js", "gantt.js", "pages.js", "report.js")
-MOST_POINTS = 400  # of a curve
+SCRIPTS = ("basics.js", "chart.js", "plane.js", "gantt.js", "pages.js", "report.js")
 MOST_LINES = 8  # clients with a curve of their own
 
 
@@ -56,7 +55,7 @@ def report_data(result: Result) -> dict[str, Any]:
     return {
         "summary": result.summary(),
         "seconds": result.seconds,
-        "distributions": _distributions(result),
+        "distributions": distributions(result.ended),
         "over_time": _over_time(result, bins),
         "goodput": _goodput(result),
         "fairness": _fairness(result, bins),
@@ -73,43 +72,6 @@ def _over_time(result: Result, bins: series.Bins) -> dict[str, Any]:
     found["recompute_tax"] = series.recompute_tax(bins, result.records)
     found["hit_rate"] = series.hit_rate(bins, result.ended)
     return found
-
-
-def _distributions(result: Result) -> dict[str, Any]:
-    """Of requests that were not aborted, as in `Result.summary`."""
-    finished = [record for record in result.ended if record.finish_reason != "abort"]
-    gaps = [
-        after - before
-        for record in finished
-        for before, after in zip(record.token_times, record.token_times[1:], strict=False)
-    ]
-    values = {
-        "ttft": _known([record.ttft for record in finished]),
-        "tpot": _known([record.tpot for record in finished]),
-        "gap": gaps,
-        "latency": _known([record.latency for record in finished]),
-    }
-    return {name: _distribution(sorted(each)) for name, each in values.items() if each}
-
-
-def _distribution(values: list[float]) -> dict[str, Any]:
-    """Of sorted values: how many, their quantiles, and points of the curve."""
-    last = len(values) - 1
-    num_points = min(MOST_POINTS, len(values))
-    shares = [index / max(1, num_points - 1) for index in range(num_points)]
-    return {
-        "count": len(values),
-        "quantiles": {name: quantile(values, share) for name, share in QUANTILES.items()},
-        "points": [[values[round(share * last)], share] for share in shares],
-    }
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Of sorted values; between two of them it is interpolated."""
-    at = share * (len(values) - 1)
-    below = int(at)
-    above = min(below + 1, len(values) - 1)
-    return values[below] + (at - below) * (values[above] - values[below])
 
 
 def _goodput(result: Result) -> dict[str, Any]:
@@ -174,10 +136,6 @@ def _about(result: Result) -> str:
 
 def _plain(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _known(values: list[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
 
 
 def _embedded(data: dict[str, Any]) -> str:

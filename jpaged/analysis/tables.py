@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from math import isnan
+from math import isnan, nan
 
-import pandas as pd
-
+from jpaged.analysis.distributions import finished, quantile, values_of
 from jpaged.analysis.fairness import jain, service_by_client
+from jpaged.scheduling.buckets import Bucket
+from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.simulator.result import TIMES, Result
 
 SUMMARY = {
@@ -39,34 +40,36 @@ def summary_table(result: Result) -> str:
 
 
 def latency_table(result: Result) -> str:
-    requests = result.requests
-    finished = requests[requests["finish_reason"] != "abort"]
+    records = finished(result.ended)
     rows = []
     for name in (*TIMES, "max_gap"):
-        values = finished[name].dropna().astype(float)
-        shares = [values.quantile(share) for share in (0.5, 0.9, 0.99)]
-        cells = [values.mean(), *shares, values.max()]
-        rows.append((NAMES[name], *[_number(float(each), "s") for each in cells]))
+        values = values_of(name, records)
+        cells = [sum(values) / len(values)] if values else [nan]
+        cells += [quantile(values, share) if values else nan for share in (0.5, 0.9, 0.99, 1.0)]
+        rows.append((NAMES[name], *[_number(each, "s") for each in cells]))
     return _table(("", "mean", "p50", "p90", "p99", "max"), rows)
 
 
 def clients_table(result: Result) -> str:
     """A row a client: what it asked, what it got, and how soon."""
-    requests, service = result.requests, service_by_client(result.ended)
+    service = service_by_client(result.ended)
     total = sum(service.values())
     rows = []
-    for client, mine in requests.groupby("client"):
-        part = service[str(client)]
-        counts = [mine["num_prompt"].sum(), mine["num_output"].sum(), part]
-        waits = [mine["ttft"].median(), mine["ttft"].quantile(0.9), mine["latency"].median()]
-        cells = [_number(float(len(mine)), ""), *[_number(float(each), "") for each in counts]]
-        cells.append(_number(part / total if total else 0.0, "%"))
-        rows.append(
-            (escape(str(client)) or "(none)", *cells, *[_number(each, "s") for each in waits])
-        )
+    for client, part in service.items():
+        mine = [record for record in result.ended if record.client == client]
+        prompts, outputs = sum(r.num_prompt for r in mine), sum(r.num_output for r in mine)
+        counts = [_number(each, "") for each in (len(mine), prompts, outputs, part)]
+        share = _number(part / total if total else 0.0, "%")
+        rows.append((escape(client) or "(none)", *counts, share, *_waits(mine)))
     head = ("client", "sequences", "prompt tokens", "output tokens", "service", "share")
     table = _table((*head, "TTFT p50", "TTFT p90", "end to end p50"), rows)
     return f"<p>{_verdict(service)}</p>{table}"
+
+
+def _waits(mine: list[RequestRecord]) -> list[str]:
+    asked = (("ttft", 0.5), ("ttft", 0.9), ("latency", 0.5))
+    found = [(values_of(name, finished(mine)), share) for name, share in asked]
+    return [_number(quantile(values, share) if values else nan, "s") for values, share in found]
 
 
 def _verdict(service: dict[str, float]) -> str:
@@ -83,25 +86,29 @@ def _verdict(service: dict[str, float]) -> str:
 
 def buckets_table(result: Result) -> str:
     """A row a compiled shape: how often, how full, how long."""
-    steps = result.steps
-    if steps["bucket"].isna().all():
+    by_bucket: dict[Bucket, list[StepRecord]] = {}
+    for record in result.records:
+        if record.bucket is not None:
+            by_bucket.setdefault(record.bucket, []).append(record)
+    if not by_bucket:
         return "<p>No step was padded: this run has no buckets.</p>"
-    steps = steps[steps["bucket"].notna()]
-    groups = steps.assign(name=[str(bucket) for bucket in steps["bucket"]]).groupby("name")
-    all_seconds = steps["seconds"].sum()
-    ranked = sorted(groups, key=lambda pair: -pair[1]["seconds"].sum())
-    rows = [_bucket_row(str(name), mine, all_seconds) for name, mine in ranked]
+    ranked = sorted(by_bucket.items(), key=lambda pair: -_seconds(pair[1]))
+    total = sum(_seconds(mine) for mine in by_bucket.values())
+    rows = [_bucket_row(bucket, mine, total) for bucket, mine in ranked]
     head = ("bucket (tokens, sequences, pages)", "steps", "seconds", "share of time")
     return _table((*head, "padding", "tokens: filled and empty"), rows)
 
 
-def _bucket_row(name: str, mine: pd.DataFrame, all_seconds: float) -> tuple[str, ...]:
-    slots = sum(bucket.num_tokens for bucket in mine["bucket"])
-    padding, seconds = 1 - mine["num_tokens"].sum() / slots, mine["seconds"].sum()
-    bar = f'<span class="bar" style="--filled:{100 * (1 - padding):.1f}%"></span>'
-    numbers = [_number(float(len(mine)), ""), _number(seconds, "s")]
-    shares = [_number(seconds / all_seconds if all_seconds else 0.0, "%"), _number(padding, "%")]
-    return name, *numbers, *shares, bar
+def _bucket_row(bucket: Bucket, mine: list[StepRecord], total: float) -> tuple[str, ...]:
+    filled = sum(record.num_tokens for record in mine) / (len(mine) * bucket.num_tokens)
+    seconds = _seconds(mine)
+    bar = f'<span class="bar" style="--filled:{100 * filled:.1f}%"></span>'
+    shares = [_number(seconds / total if total else 0.0, "%"), _number(1 - filled, "%")]
+    return str(bucket), _number(len(mine), ""), _number(seconds, "s"), *shares, bar
+
+
+def _seconds(records: Iterable[StepRecord]) -> float:
+    return sum(record.end - record.start for record in records)
 
 
 def _number(value: float, unit: str) -> str:
@@ -118,10 +125,10 @@ def _number(value: float, unit: str) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = "".join(f"<tr>{_row(*row)}</tr>" for row in rows)
+    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
+
+
+def _row(first: str, *cells: str) -> str:
+    return f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in cells)

@@ -68,8 +68,10 @@ class Sight(NamedTuple):
 
     def changed_since(self, before: "Sight") -> set[int]:
         """Pages that may have other cells.  Most have not: a cell is made for these only."""
-        pairs = enumerate(zip(self.known, before.known, strict=True))
-        changed = {page for page, (now, then) in pairs if now is not then}
+        changed: set[int] = set()
+        if self.known != before.known:  # in most steps it is not, and lists compare quickly
+            pairs = enumerate(zip(self.known, before.known, strict=True))
+            changed = {page for page, (now, then) in pairs if now is not then}
         then = before.held.get
         changed |= {page for page, holding in self.held.items() if holding != then(page)}
         return changed | (before.held.keys() - self.held.keys())

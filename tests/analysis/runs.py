@@ -13,7 +13,7 @@ from jpaged.simulator.workload import EOS, TimedRequest
 
 
 def a_workload(num: int = 40, seed: int = 0, n: int = 1) -> list[TimedRequest]:
-    """Requests of three clients, half of them behind a common prefix, faster than they are served."""
+    """Of three clients, half of them behind a common prefix, faster than they are served."""
     rng, now = Random(seed), 0.0
     prefix = tuple(rng.choices(range(1000), k=24))
     found = []

@@ -12,7 +12,8 @@ import pytest
 from runs import a_request_record, a_run, a_step_record
 
 from jpaged.analysis import report
-from jpaged.analysis.report import SCRIPTS, quantile, report_data, stretch
+from jpaged.analysis.distributions import quantile
+from jpaged.analysis.report import SCRIPTS, report_data, stretch
 from jpaged.simulator import Result
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -130,6 +131,18 @@ def test_the_tables_hold_the_summary_and_the_quantiles(result, text):
         number, unit = cells[row + offset].split()
         value = float(number) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit]
         assert value == pytest.approx(summary[name], rel=5e-3), name
+
+
+def test_the_table_of_buckets_holds_each_with_its_padding(result, text):
+    cells, steps = Page(text).cells, result.steps
+    groups = steps.groupby(steps["bucket"].map(str))
+
+    assert len(groups) > 2
+    for name, mine in groups:
+        at = cells.index(name)
+        slots = sum(bucket.num_tokens for bucket in mine["bucket"])
+        assert cells[at + 1] == f"{len(mine):,}"
+        assert cells[at + 4] == f"{100 * (1 - mine['num_tokens'].sum() / slots):.1f} %"
 
 
 def test_quantiles_are_those_of_pandas(result):
@@ -260,18 +273,24 @@ for (const canvas of document.querySelectorAll("canvas")) {
   const at = (type, x, y) => canvas.dispatchEvent(new MouseEvent(type, { bubbles: true,
     clientX: box.left + x * box.width, clientY: box.top + y * box.height }));
   for (const [type, x, y] of [["mousemove", .3, .3], ["mousedown", .3, .3], ["mousemove", .6, .6],
-    ["mouseup", .6, .6], ["mousedown", .4, .4], ["mouseup", .4, .4], ["dblclick", .5, .5]]) at(type, x, y);
+    ["mouseup", .6, .6], ["mousedown", .4, .4], ["mouseup", .4, .4], ["dblclick", .5, .5]])
+    at(type, x, y);
   for (const key of ["+", "-", "ArrowLeft", "ArrowDown", "Enter", "Escape", "0"])
     canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
 }
 for (const select of document.querySelectorAll("select"))
-  for (const option of select.options) { select.value = option.value; select.dispatchEvent(new Event("change")); }
+  for (const option of select.options) {
+    select.value = option.value;
+    select.dispatchEvent(new Event("change"));
+  }
 for (const svg of document.querySelectorAll("svg"))
-  for (const key of ["ArrowRight", "End", "Home"]) svg.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  for (const key of ["ArrowRight", "End", "Home"])
+    svg.dispatchEvent(new KeyboardEvent("keydown", { key }));
 document.getElementById("theme").click();
 document.getElementById("log").click();
 const canvas = document.querySelector("#picture canvas"), box = canvas.getBoundingClientRect();
-canvas.dispatchEvent(new MouseEvent("mousemove", { clientX: box.left + 200, clientY: box.top + 100 }));
+const where = { clientX: box.left + 200, clientY: box.top + 100 };
+canvas.dispatchEvent(new MouseEvent("mousemove", where));
 </script>"""
 
 
