@@ -3,13 +3,11 @@
 import json
 
 import pytest
-from engines import an_engine, greedily, random_prompts, run
 from runs import a_replica, a_run, serve
 
-from jpaged.analysis import EventLog, Result, read_log
+from jpaged.analysis import EventLog, read_log
 from jpaged.errors import ConfigError
 from jpaged.scheduling.events import RequestRecord
-from jpaged.scheduling.terms import Terms
 
 
 @pytest.fixture
@@ -50,23 +48,6 @@ def test_a_log_written_while_serving_tells_what_the_loop_told(path):
     assert result.ended == ended
     assert [step.index for step in result.page_traces[0].steps] == [each.index for each in records]
     assert result.about["policy"] == "Fcfs" and result.about["num_pages"] == 24
-
-
-def test_an_engine_is_logged_as_it_serves(tiny_llama, path):
-    with an_engine(tiny_llama) as engine, EventLog(path) as log:
-        log.attach(engine, trace_pages=True)
-        for index, prompt in enumerate(random_prompts(0, 5)):
-            engine.add_request(str(index), prompt, greedily(), terms=Terms(client="ab"[index % 2]))
-        run(engine)
-        result, expected = read_log(path), Result.of(engine)
-
-    assert result.records == expected.records and len(result.records) > 8
-    assert result.ended == expected.ended and len(result.ended) == 5
-    assert result.about == expected.about and result.about["model"] == str(tiny_llama)
-    held = [
-        sum(bool(cell.holders) for cell in cells) for _, cells in result.page_traces[0].replay()
-    ]
-    assert held == [record.pages_held for record in result.records]
 
 
 def test_a_closed_log_gets_nothing_and_nobody_is_disturbed(path):

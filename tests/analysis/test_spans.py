@@ -7,6 +7,7 @@ from runs import a_request_record, a_run
 from jpaged.analysis.spans import KINDS, spans
 from jpaged.scheduling.batch import StepOutput
 from jpaged.scheduling.events import RequestRecord
+from jpaged.scheduling.request import Timing
 
 
 def test_a_request_queues_reads_and_writes():
@@ -81,3 +82,15 @@ def test_pauses_are_from_a_preemption_to_the_next_step_with_the_sequence(num_req
     found = {each: [list(pause) for pause in RequestRecord.of(each).pauses] for each in everyone}
     assert found == expected
     assert sum(map(len, expected.values())) == sum(each.num_preemptions for each in everyone) > 0
+
+
+def test_who_was_let_in_only_this_moment_and_sent_away_has_not_paused():
+    timing = Timing()
+    timing.pause(1.0)
+    assert timing.pauses == []
+
+    timing.scheduled = 2.0
+    timing.resume(2.0)
+    timing.pause(3.0)
+    timing.resume(4.0)
+    assert timing.pauses == [(3.0, 4.0)]
