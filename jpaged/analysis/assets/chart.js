@@ -113,7 +113,7 @@ function chart(host, options) {
           "stroke-dasharray": "4 3",
         }),
       );
-      svg.append(shape("text", { x: X(mark.x) + 5, y: TOP + 10, class: "label" }, mark.text));
+      svg.append(shape("text", { x: X(mark.x) + 5, y: HEIGHT - BOTTOM - 7, class: "label" }, mark.text));
     }
     dots(X, Y, width);
     cursor = shape("line", {
