@@ -25,7 +25,7 @@ MAY_IMPORT = {
         "jpaged.scheduling",
         "jpaged.simulator",
     },
-    "jpaged.analysis": {"jpaged.analysis", "jpaged.scheduling", "jpaged.simulator.result"},
+    "jpaged.analysis": {"jpaged.analysis", "jpaged.scheduling", "jpaged.simulator"},
     "pallas_kernels": {"pallas_kernels"},
     "converters": {"converters"},
     "jpaged.layers": {"jpaged.errors", "jpaged.layers", "pallas_kernels"},
