@@ -8,13 +8,20 @@ from jpaged.policies.bucket_aware import BucketAware
 from jpaged.policies.deadlines import EarliestDeadline, LeastSlack
 from jpaged.policies.early_rejection import EarlyRejection
 from jpaged.policies.fair_share import FairShare
+from jpaged.policies.fastserve import FastServe
 from jpaged.policies.headroom import Headroom
+from jpaged.policies.least_computed import LeastComputed
+from jpaged.policies.longest_prefix import LongestPrefixMatch
 from jpaged.policies.orca import Orca
+from jpaged.policies.prediction import Learned, Noisy, Oracle
 from jpaged.policies.prefill_first import PrefillFirst
 from jpaged.policies.priority import Priority
 from jpaged.policies.program_aware import ProgramAware
+from jpaged.policies.ranked import Ranked
 from jpaged.policies.sarathi import Sarathi
 from jpaged.policies.shortest import ShortestFirst
+from jpaged.policies.shortest_job import ShortestJob, ShortestRemaining
+from jpaged.policies.static import Static
 from jpaged.scheduling.policy import Fcfs, Policy
 from jpaged.scheduling.view import View
 
@@ -33,6 +40,12 @@ NAMES: dict[str, type] = {
     "program_aware": ProgramAware,
     "early_rejection": EarlyRejection,
     "bucket_aware": BucketAware,
+    "static": Static,
+    "sjf": ShortestJob,
+    "srpt": ShortestRemaining,
+    "fastserve": FastServe,
+    "lpm": LongestPrefixMatch,
+    "least_computed": LeastComputed,
 }
 
 
@@ -61,16 +74,26 @@ __all__ = [
     "EarliestDeadline",
     "EarlyRejection",
     "FairShare",
+    "FastServe",
     "Fcfs",
     "Headroom",
+    "Learned",
+    "LeastComputed",
     "LeastSlack",
+    "LongestPrefixMatch",
+    "Noisy",
+    "Oracle",
     "Orca",
     "Policy",
     "PrefillFirst",
     "Priority",
     "ProgramAware",
+    "Ranked",
     "Sarathi",
     "ShortestFirst",
+    "ShortestJob",
+    "ShortestRemaining",
+    "Static",
     "View",
     "resolve",
 ]

@@ -5,8 +5,9 @@ how many requests the same cache lets run at once.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Self
 
-from jpaged.policies.buddy import Buddy
+from jpaged.policies.buddy import Buddy, rounded
 from jpaged.scheduling.policy import Fcfs, Wish
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.view import View
@@ -19,15 +20,33 @@ def whole(sequence: Sequence) -> int:
     return sequence.full_length - 1
 
 
+def exact(sequence: Sequence) -> int:
+    """The slots that it will fill, if `predicted_tokens` of its terms are what it will say."""
+    return sequence.num_prompt + num_foreseen(sequence) - 1
+
+
+def doubling(sequence: Sequence) -> int:
+    """Room for an answer of up to twice the length, a power of two."""
+    return sequence.num_prompt + rounded(num_foreseen(sequence))
+
+
+def num_foreseen(sequence: Sequence) -> int:
+    """Tokens it is predicted to say; all it may, if nobody predicts."""
+    predicted = sequence.request.terms.predicted_tokens
+    most = sequence.request.max_tokens
+    return most if predicted is None else min(max(1, round(predicted)), most)
+
+
 class Orca(Fcfs):
     """First come, first served, each only when there is a contiguous piece for its whole length.
 
     Pieces come from a buddy allocator over the pool's slots, a page at least.  Each sample and each
     beam has a piece of its own, and a request starts with all of them: what the pages under it
-    share makes room for nobody.  Where `max_tokens` is what a request will say, the default
-    `reservation` is the oracle of Kwon et al., "Efficient Memory Management for Large Language
-    Model Serving with PagedAttention", SOSP 2023, section 6.1, who rebuilt so the memory of Yu et
-    al., "Orca", OSDI 2022.  Switch prefix caching off for their Orca.
+    share makes room for nobody.  Kwon et al., "Efficient Memory Management for Large Language Model
+    Serving with PagedAttention", SOSP 2023, section 6.1, rebuilt so the memory of Yu et al.,
+    "Orca", OSDI 2022, with three reservations: `Orca.max()`, the default, which knows only how far
+    a request may go; and `Orca.pow2()` and `Orca.oracle()`, which are told how far it will
+    (`predicted_tokens`).  Switch prefix caching off for their Orca.
 
     beam_width: the beams of each search.  Where the page size is a power of two nobody is evicted;
     the exception is a request that no piece can hold, which the scheduler lets in alone.
@@ -39,6 +58,22 @@ class Orca(Fcfs):
         self.buddy: Buddy | None = None  # until the first step shows how large the pool is
         self.pieces: dict[str, list[int]] = {}  # where those of a request start
         self.num_asked: dict[str, int] = {}  # slots that a request asked for, all its pieces
+
+    @classmethod
+    def max(cls, beam_width: int = 1) -> Self:
+        """Reserves all that a request may fill.  Where `max_tokens` is what it will say, that is
+        the oracle's."""
+        return cls(whole, beam_width)
+
+    @classmethod
+    def pow2(cls, beam_width: int = 1) -> Self:
+        """Reserves for the answer at most twice its length."""
+        return cls(doubling, beam_width)
+
+    @classmethod
+    def oracle(cls, beam_width: int = 1) -> Self:
+        """Reserves what a request will fill."""
+        return cls(exact, beam_width)
 
     def propose(self, view: View) -> Iterable[Wish]:
         self._let_go({sequence.request.id for sequence in view.running})

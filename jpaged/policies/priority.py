@@ -1,32 +1,24 @@
 """The most urgent first, and the patient are not forgotten."""
 
-from collections.abc import Iterable
-
 from jpaged.errors import ConfigError
-from jpaged.scheduling.policy import Fcfs, Wish
+from jpaged.policies.ranked import Ranked
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.view import View
 
 
-class Priority(Fcfs):
+class Priority(Ranked):
     """Lower `priority` goes first, as in vLLM; waiting `aging` seconds earns one level.
 
-    aging=inf is strict priority, under which the lowest may starve.  Ties go by arrival.
+    aging=inf is strict priority, under which the lowest may starve.  preempts: an urgent request
+    that finds no room pushes out the least urgent who run; vLLM's does not, there these give way
+    only where pages run out.  Who was pushed out keeps its age.
     """
 
-    def __init__(self, aging: float = 30.0):
+    def __init__(self, aging: float = 30.0, preempts: bool = True):
         if not aging > 0:
             raise ConfigError(f"aging must be above 0 seconds, not {aging}; inf means none")
         self.aging = aging
+        self.preempts = preempts
 
-    def rank(self, sequence: Sequence, now: float) -> tuple[float, int]:
-        """Smaller is more urgent."""
-        return sequence.priority - (now - sequence.arrival) / self.aging, sequence.serial
-
-    def propose(self, view: View) -> Iterable[Wish]:
-        everyone = (*view.running, *view.waiting)
-        for sequence in sorted(everyone, key=lambda s: self.rank(s, view.now)):
-            yield sequence, sequence.num_pending
-
-    def victim(self, view: View) -> Sequence:
-        return max(view.running, key=lambda s: self.rank(s, view.now))
+    def rank(self, sequence: Sequence, view: View) -> float:
+        return sequence.priority - (view.now - sequence.arrival) / self.aging

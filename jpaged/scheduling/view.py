@@ -88,6 +88,11 @@ class View:
         """What each client has got so far."""
         return self.ledger.services(self.queues)
 
+    @cached_property
+    def num_spare_pages(self) -> int:
+        """Free pages that no running sequence is waiting for: the next may be let in on them."""
+        return self.free_pages - sum(map(self.queues.pages_to_come, self.running))
+
     def num_cached(self, sequence: Sequence) -> int:
         """Tokens that need not be computed: those a waiting sequence would find now, in the cache
         or with a relative; those a running one has.  Asking changes nothing."""

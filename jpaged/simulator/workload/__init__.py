@@ -20,6 +20,7 @@ from jpaged.simulator.workload.arrivals import (
     weibull,
     weibull_gap,
 )
+from jpaged.simulator.workload.foresight import foretold
 from jpaged.simulator.workload.laws import (
     Empirical,
     Fixed,
@@ -39,6 +40,7 @@ from jpaged.simulator.workload.traces import from_trace
 
 __all__ = [
     "EOS",
+    "foretold",
     "VOCAB",
     "Blocks",
     "Empirical",
