@@ -1,7 +1,7 @@
 """Queues of falling urgency: who has said much is taken for one who will say much more.
 
-    level   0   1    2      3         of who has had less than 1, 2, 4, 8 … quanta of service;
-            ►   ►    ►      ►    …    a long prompt skips the first
+level   0   1    2      3         of who has had less than 1, 2, 4, 8 … quanta of service;
+        ►   ►    ►      ►    …    a long prompt skips the first
 """
 
 from collections.abc import Iterable

@@ -58,9 +58,7 @@ class Learned:
     it is `prior` tokens.  Of each kind the latest `most` are remembered.
     """
 
-    def __init__(
-        self, quantile: float = 0.5, prior: float = 256.0, few: int = 8, most: int = 200
-    ):
+    def __init__(self, quantile: float = 0.5, prior: float = 256.0, few: int = 8, most: int = 200):
         if not 0 <= quantile < 1:
             raise ConfigError(f"quantile must be at least 0 and below 1, not {quantile}")
         self.quantile, self.prior, self.few, self.most = quantile, prior, few, most

@@ -49,9 +49,7 @@ class ShortestRemaining(ShortestJob):
     (TRAIL), ICLR 2025, whose predictions are renewed at every token, from the model's own states.
     """
 
-    def __init__(
-        self, predictor: Predictor | None = None, aging: float = 0.0, early: float = 0.8
-    ):
+    def __init__(self, predictor: Predictor | None = None, aging: float = 0.0, early: float = 0.8):
         super().__init__(predictor, aging)
         if not 0 <= early <= 1:
             raise ConfigError(f"early must be a share from 0 to 1, not {early}")

@@ -12,8 +12,6 @@ def foretold(workload: Iterable[TimedRequest]) -> list[TimedRequest]:
 
 
 def _foretold(request: TimedRequest) -> TimedRequest:
-    terms = replace(
-        request.terms, predicted_tokens=float(request.num_output), predicted_by="fate"
-    )
+    terms = replace(request.terms, predicted_tokens=float(request.num_output), predicted_by="fate")
     then = None if request.then is None else _foretold(request.then)
     return replace(request, terms=terms, then=then)
