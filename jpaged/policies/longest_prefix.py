@@ -26,7 +26,7 @@ class LongestPrefixMatch(Fcfs):
                 f"probes={probes} at least 1"
             )
         self.aging, self.most, self.probes = aging, most, probes
-        self.found: dict[str, int] = {}  # by request, the longest known first
+        self.found: dict[str, int] = {}  # tokens by request, who was asked longest ago first
 
     def gain(self, sequence: Sequence, now: float) -> float:
         found = self.found.get(sequence.request.id, 0)
@@ -45,9 +45,8 @@ class LongestPrefixMatch(Fcfs):
     def _probe(self, compared: tuple[Sequence, ...], view: View) -> None:
         """Asks those first who never were, then whoever was asked longest ago."""
         waiting = {each.request.id: each for each in compared}
-        asked = [name for name in self.found if name in waiting]
+        self.found = {name: count for name, count in self.found.items() if name in waiting}
         new = [name for name in waiting if name not in self.found]
-        self.found = {name: self.found[name] for name in asked}
-        for name in (new + asked)[: self.probes]:
+        for name in [*new, *self.found][: self.probes]:
             self.found.pop(name, None)  # to the end
-            self.found[name] = view.num_cached(waiting[name])
+            self.found[name] = view.num_cached_pages(waiting[name]) * view.page_size

@@ -22,15 +22,21 @@ class Predictor(Protocol):
 
 
 class Oracle:
-    """What the request's terms say (`predicted_tokens`); without any, that it goes on to the end
-    of its `max_tokens`."""
+    """What the request's terms say (`predicted_tokens`).  Where they say nothing, what `otherwise`
+    believes; without that, that it goes on to the end of its `max_tokens`."""
+
+    def __init__(self, otherwise: Predictor | None = None):
+        self.otherwise = otherwise
 
     def predict(self, sequence: Sequence) -> float:
         request = sequence.request
-        return request.terms.predicted_tokens or request.max_tokens
+        if request.terms.predicted_tokens is not None:
+            return request.terms.predicted_tokens
+        return request.max_tokens if self.otherwise is None else self.otherwise.predict(sequence)
 
     def learn(self, sequence: Sequence) -> None:
-        """Nothing: it knows."""
+        if self.otherwise is not None:
+            self.otherwise.learn(sequence)
 
 
 class Noisy(Oracle):
@@ -43,6 +49,7 @@ class Noisy(Oracle):
     def __init__(self, sigma: float, seed: int = 0):
         if not 0 <= sigma < math.inf:
             raise ConfigError(f"sigma must be at least 0 and finite, not {sigma}")
+        super().__init__()
         self.sigma, self.seed = sigma, seed
 
     def predict(self, sequence: Sequence) -> float:

@@ -40,8 +40,13 @@ class Ranked(Policy):
         if not self.preempts or not view.waiting or not view.running:
             return []
         seats, pages, gone = view.free_seats, view.num_spare_pages, []
+        served: set[str] = set()  # requests of which a sample is let in
         others = self._by_rank(view.running[1:], view)  # the eldest would stay
         for rank, newcomer in self._by_rank(view.waiting, view):
+            request_id = newcomer.request.id
+            if request_id in served or newcomer.num_expected or view.awaits_relative(newcomer):
+                continue  # room would be made for nobody: it is not let in yet
+            served.add(request_id)
             seats, pages, pushed = seats - 1, pages - num_pages(newcomer, view), []
             while seats < 0 or pages < 0:
                 if not others or others[-1][0] <= rank:

@@ -1,7 +1,7 @@
 """Who is soonest done goes first: the least mean latency, if one knew."""
 
 from jpaged.errors import ConfigError
-from jpaged.policies.prediction import Learned, Predictor
+from jpaged.policies.prediction import Learned, Oracle, Predictor
 from jpaged.policies.ranked import Ranked
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.view import View
@@ -13,13 +13,14 @@ class ShortestJob(Ranked):
     Without ageing (0) a stream of short answers starves a long one.  Who says more than was
     expected is asked for again, and believed to have come half way at least.  Only the order of
     predictions matters much: Fu et al., "Efficient LLM Scheduling by Learning to Rank", NeurIPS
-    2024.  predictor: `Learned()` from what was said before, unless one is given.
+    2024.  predictor: unless one is given, what the request's terms say, and where they say nothing
+    what is `Learned` from those before it.
     """
 
     def __init__(self, predictor: Predictor | None = None, aging: float = 0.0):
         if not aging >= 0:
             raise ConfigError(f"aging must be at least 0 tokens a second, not {aging}")
-        self.predictor = Learned() if predictor is None else predictor
+        self.predictor = Oracle(Learned()) if predictor is None else predictor
         self.aging = aging
         self.expected: dict[str, float] = {}  # by request, tokens in all
 

@@ -45,7 +45,7 @@ def test_the_patient_are_promoted():
     assert mean(promoted, "latency_mean") < 1.25 * mean(slow, "latency_mean")
 
 
-def levels(policy: FastServe, scheduler, said: int, prompt: int) -> float:
+def level(policy: FastServe, scheduler, said: int, prompt: int) -> float:
     sequence = Sequence(a_request("x", prompt=prompt, max_tokens=4000))
     sequence.tokens += [7] * said
     return policy.rank(sequence, scheduler.view(0.0))
@@ -53,7 +53,7 @@ def levels(policy: FastServe, scheduler, said: int, prompt: int) -> float:
 
 def test_each_queue_gives_as_much_as_all_before_it():
     policy, scheduler = FastServe(quantum=10), a_scheduler()
-    found = [levels(policy, scheduler, said, 1) for said in (0, 9, 10, 19, 20, 39, 40, 79, 80)]
+    found = [level(policy, scheduler, said, 1) for said in (0, 9, 10, 19, 20, 39, 40, 79, 80)]
 
     assert found == [0, 0, 1, 1, 2, 2, 3, 3, 4]
 
@@ -63,7 +63,7 @@ def test_a_long_prompt_skips_the_first_queues_by_what_the_cost_model_says():
     costs = Costs(Constant(step=0.0, token=0.01))  # each token of a prompt costs a decode step
     scheduler = a_scheduler(costs=costs)
 
-    assert [levels(policy, scheduler, 0, prompt) for prompt in (9, 10, 20, 45)] == [0, 1, 2, 3]
+    assert [level(policy, scheduler, 0, prompt) for prompt in (9, 10, 20, 45)] == [0, 1, 2, 3]
 
 
 def test_a_newcomer_takes_the_seat_of_who_has_said_much():

@@ -96,13 +96,13 @@ def test_the_longest_match_goes_first():
 
 def test_a_step_asks_the_cache_a_few_times_at_most_and_everyone_in_turn(monkeypatch):
     asked: list[str] = []
-    probe = View.num_cached
+    probe = View.num_cached_pages
 
     def noted(view: View, sequence: Sequence) -> int:
         asked.append(sequence.request.id)
         return probe(view, sequence)
 
-    monkeypatch.setattr(View, "num_cached", noted)
+    monkeypatch.setattr(View, "num_cached_pages", noted)
     policy = LongestPrefixMatch(most=6, probes=4)
     # there is a seat, and no page for any of them
     scheduler = a_scheduler(num_pages=3, page_size=4, policy=policy, max_num_batched_tokens=12)

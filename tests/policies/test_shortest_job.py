@@ -133,6 +133,15 @@ def test_who_says_more_than_was_expected_is_believed_to_be_half_way():
     assert not policy.expected
 
 
+def test_a_prediction_that_came_with_the_request_is_preferred_to_what_was_learned():
+    policy = ShortestJob()
+    for _ in range(8):
+        policy.on_finish(a_sequence(said=40), now=0.0)
+
+    assert policy.expect(a_sequence("a")) == 40
+    assert policy.expect(a_sequence("b", predicted_tokens=7.0)) == 7
+
+
 def test_noise_is_the_same_each_time_and_log_normal():
     sequences = [a_sequence(str(i), predicted_tokens=100.0) for i in range(500)]
     errors = [Noisy(0.5).predict(each) / 100 for each in sequences]

@@ -23,7 +23,20 @@ from toy_device import (
     written_alone,
 )
 
-from jpaged.policies import Fcfs, Headroom, Orca, PrefillFirst, Priority, Sarathi, ShortestFirst
+from jpaged.policies import (
+    FastServe,
+    Fcfs,
+    Headroom,
+    LeastComputed,
+    LongestPrefixMatch,
+    Orca,
+    PrefillFirst,
+    Priority,
+    Sarathi,
+    ShortestFirst,
+    ShortestRemaining,
+    Static,
+)
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.loop import ServingLoop
@@ -156,6 +169,11 @@ POLICIES = (
         "shortest": lambda rng: ShortestFirst(chunk=rng.choice((1, 8, 512))),
         "sarathi": lambda rng: Sarathi(chunk=rng.choice((1, 8, 512))),
         "prefill_first": lambda rng: PrefillFirst(),
+        "srpt": lambda rng: ShortestRemaining(aging=rng.choice((0.0, 5.0))),
+        "fastserve": lambda rng: FastServe(quantum=rng.choice((1, 4)), patience=8.0),
+        "lpm": lambda rng: LongestPrefixMatch(probes=rng.choice((1, 8))),
+        "least_computed": lambda rng: LeastComputed(),
+        "static": lambda rng: Static(),
     }
     | RESERVED
     | {kind.__name__: kind for kind in KINDS}
