@@ -27,8 +27,12 @@ class Ranked(Policy):
         return True
 
     def propose(self, view: View) -> Iterable[Wish]:
-        # nobody is let in without a seat, and most steps have none
-        everyone = (*view.running, *view.waiting) if view.free_seats else view.running
+        everyone = view.running
+        if view.waiting and view.free_seats:  # nobody is let in without a seat
+            everyone += view.waiting
+        elif sum([each.num_pending for each in everyone]) <= view.token_budget:
+            yield from ((each, each.num_pending) for each in everyone)  # an order is for the scarce
+            return
         for _, sequence in self._by_rank(everyone, view):
             yield sequence, sequence.num_pending
 
