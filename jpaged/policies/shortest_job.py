@@ -11,7 +11,7 @@ class ShortestJob(Ranked):
     """Lets in who is expected to say the fewest tokens; a second of waiting counts as `aging`.
 
     Without ageing (0) a stream of short answers starves a long one.  Who says more than was
-    expected is asked for again, and believed to have come half way at least.  Only the order of
+    expected is asked for again, and if that is no more, believed to be half way.  Only the order of
     predictions matters much: Fu et al., "Efficient LLM Scheduling by Learning to Rank", NeurIPS
     2024.  predictor: unless one is given, what the request's terms say, and where they say nothing
     what is `Learned` from those before it.
@@ -31,7 +31,8 @@ class ShortestJob(Ranked):
         """Tokens that it is believed to say in all."""
         said, total = sequence.num_generated, self.expected.get(sequence.request.id)
         if total is None or total <= said:
-            total = max(self.predictor.predict(sequence), 2.0 * said)
+            total = self.predictor.predict(sequence)
+            total = total if total > said else 2.0 * said
             self.expected[sequence.request.id] = total
         return total
 

@@ -1,5 +1,5 @@
 """Feedback queues.  Headline: a lower mean latency than first come, first served on heavy tails,
-and no prediction (Wu et al., arXiv:2305.05920: up to 5.1 times lower on average than Orca's)."""
+and no prediction (Wu et al., arXiv:2305.05920v1: up to 5.1 times lower on average than Orca's)."""
 
 import functools
 import statistics
