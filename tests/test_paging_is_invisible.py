@@ -19,7 +19,7 @@ PROMPTS[6] = PROMPTS[0][:21]
 
 # seats and budgets are chosen so that few different steps are compiled: each takes seconds
 BASE = {"page_size": 4, "num_pages": 256, "max_num_seqs": 7, "max_num_batched_tokens": 256}
-TIGHT = {"num_pages": 23, "max_model_len": 80, "max_num_seqs": 3, "max_num_batched_tokens": 16}
+TIGHT = {"num_pages": 21, "max_model_len": 80, "max_num_seqs": 3, "max_num_batched_tokens": 16}
 SETTINGS = {
     "pages of one token": {"page_size": 1, "num_pages": 512},
     "pages of sixteen tokens": {"page_size": 16, "num_pages": 64},
