@@ -17,4 +17,4 @@ SEATS: dict[str, Any] = {
 
 def a_rush(rate: float = 12.0, num_requests: int = 200, seed: int = 0) -> list[TimedRequest]:
     """More than 16 seats can serve (9 requests a second), each with the length it will have."""
-    return foretold(generate(HEAVY, num_requests, rate, seed))
+    return list(foretold(generate(HEAVY, num_requests, rate, seed)))

@@ -22,7 +22,7 @@ POOL: dict[str, Any] = {
     "max_num_seqs": 256,
 }
 PAPER = {"max": 20.4, "pow2": 26.8, "oracle": 38.2}  # percent of slots that hold a token
-WORKLOAD = foretold(generate(SHAREGPT, 120, 12.0, seed=0))
+WORKLOAD = list(foretold(generate(SHAREGPT, 120, 12.0, seed=0)))
 
 
 def seconds(shape: StepShape) -> float:
