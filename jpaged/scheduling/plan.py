@@ -104,7 +104,7 @@ class StepPlan:
 
     def _let_in(self) -> None:
         """Admits the first who waits where nobody runs; where all who run are paused, as many as
-        there is room for if these leave.
+        there is room for if these leave, but for those who are about to go elsewhere.
 
         Not while an answer is under way: then somebody will go on soon.
         """
@@ -114,7 +114,7 @@ class StepPlan:
         waiting = [each for each in self.queues.waiting if each.num_pending]
         for sequence in waiting if running else waiting[:1]:
             self.grant(sequence, sequence.num_pending)
-            paused = [each for each in running if each.is_paused]
+            paused = [each for each in running if each.is_paused and each.is_steered]
             while sequence not in self.grants and paused and self.budget:
                 evicted.append(paused.pop())
                 self._has_refused, self._unpromised = False, None

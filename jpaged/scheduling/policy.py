@@ -76,7 +76,7 @@ class Policy:
         """A step has answered: its sequences have their new tokens."""
 
     def on_finish(self, sequence: Sequence, now: float) -> None:
-        """A sequence has ended, or was aborted."""
+        """A sequence has ended, was aborted, or went elsewhere."""
 
 
 class Fcfs(Policy):

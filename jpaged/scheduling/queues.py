@@ -155,7 +155,8 @@ class Queues:
         self._remember_tail(sequence)
         self.retreat(sequence)
 
-    def finish(self, sequence: Sequence, reason: str, stop_reason: int | str | None) -> None:
+    def leave(self, sequence: Sequence) -> None:
+        """Takes a sequence out of the queues; what it had here is given up."""
         if sequence.status is Status.WAITING:
             self.waiting.remove(sequence)
             self.waiting_set.remove(sequence)
@@ -165,6 +166,9 @@ class Queues:
             # what it got is asked for after its end
             sequence.num_reached = max(sequence.num_reached, sequence.num_computed)
             self._let_go(sequence)
+
+    def finish(self, sequence: Sequence, reason: str, stop_reason: int | str | None) -> None:
+        self.leave(sequence)
         sequence.family.remove(sequence)
         sequence.status = Status.FINISHED
         sequence.finish_reason = reason

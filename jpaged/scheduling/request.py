@@ -104,7 +104,8 @@ class Sequence:
     is_reread: bool = False
     shares_tail: bool = False  # others may hold the page which it writes to next
     is_steered: bool = False  # somebody else chooses its tokens: see `Scheduler.extend`
-    is_paused: bool = False  # steered, and all is computed that there is to choose from
+    # steered, and all is computed that there is to choose from; or about to go elsewhere
+    is_paused: bool = False
     num_cached: int = 0  # prompt tokens found in the prefix cache at first admission
     num_preemptions: int = 0
     num_swapped: int = 0  # tokens whose keys and values are on the host

@@ -117,7 +117,7 @@ class Scheduler:
 
         is_steered: they choose no tokens, but pause when all they have is computed; see `extend`.
         """
-        self._check_fits(request)
+        self.check_fits(request)
         reason = self.counsel.refusal(self.view(request.arrival), request)
         if reason is not None:
             name = type(self.policy).__name__
@@ -134,7 +134,8 @@ class Scheduler:
             self.counsel.tell("on_arrival", sequence, request.arrival)
         return sequences
 
-    def _check_fits(self, request: Request) -> None:
+    def check_fits(self, request: Request) -> None:
+        """Raises `RequestRejected` for a request that can never run here."""
         if not request.prompt:
             raise RequestRejected(
                 f"request {request.id} has an empty prompt; nothing to go on from"
@@ -177,6 +178,29 @@ class Scheduler:
             sequence.is_reread = False
         sequence.tokens.append(token)
         sequence.is_paused = False
+
+    def pause(self, sequence: Sequence) -> None:
+        """Lets a sequence be, on its pages, until `resume`: it is about to go elsewhere."""
+        sequence.is_paused = True
+
+    def resume(self, sequence: Sequence) -> None:
+        sequence.is_paused = False
+
+    def release(self, sequence: Sequence) -> None:
+        """Lets a sequence go elsewhere, and gives up its pages here; see `migration.move`."""
+        self.queues.leave(sequence)
+        self.counsel.tell("on_finish", sequence, self._now)
+
+    def adopt(self, sequence: Sequence) -> None:
+        """Queues a sequence that comes from elsewhere, as the latest to arrive here."""
+        sequence.serial = self._num_arrived
+        self._num_arrived += 1
+        self.queues.enqueue(sequence)
+        self.counsel.tell("on_arrival", sequence, self._now)
+
+    def is_under_way(self, sequence: Sequence) -> bool:
+        """Whether a step that has not answered yet computes tokens of it."""
+        return any(sequence is each for batch, _ in self._underway for each, _ in batch.items)
 
     def schedule(self, now: float) -> ScheduledBatch | None:
         """The next step's batch, with pages reserved; None when there is nothing to do, or not

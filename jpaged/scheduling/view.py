@@ -32,10 +32,11 @@ class Ledger:
         self.prompt_tokens: Counter[str] = Counter()
         self.output_tokens: Counter[str] = Counter()
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: Sequence, times: int = 1) -> None:
+        """times: -1 takes away what was served elsewhere."""
         client = sequence.client
-        self.prompt_tokens[client] += sequence.num_prompt_done
-        self.output_tokens[client] += sequence.num_generated
+        self.prompt_tokens[client] += times * sequence.num_prompt_done
+        self.output_tokens[client] += times * sequence.num_generated
 
     def services(self, queues: Queues) -> dict[str, Service]:
         """Of all clients, those who run and wait included."""
