@@ -59,12 +59,14 @@ class StepPlan:
         queues.sharing.begin_step()
         self._kept = 0  # tokens the eldest has been granted before any wish for it
         self._has_refused = False  # a sequence did not fit: nobody may overtake it
+        self.is_closed = False  # nobody more is let in
         self._unpromised: int | None = None  # free pages that no running sequence is waiting for
 
     @property
     def is_full(self) -> bool:
-        """True when no further wish can be granted, except perhaps the eldest's."""
-        return self.budget == 0 and not self._kept
+        """True when no further wish can be granted."""
+        is_everybody = self.is_closed and len(self.grants) == len(self.queues.running)
+        return not self._kept and (self.budget == 0 or is_everybody)
 
     def secure_eldest(self) -> None:
         """Grants one token to the eldest running sequence; a wish may make it more.
@@ -132,6 +134,8 @@ class StepPlan:
             return
         is_new = sequence.status is not Status.RUNNING
         if is_new and (sequence not in self.queues or not self._admit(sequence)):
+            is_crowded = self._has_refused or not self.queues.num_free_seats
+            self.is_closed = is_crowded or bool(self.preempted)
             return
         if pending > 1 and not is_new and not kept:
             self.queues.take_cached(sequence)  # what others have computed meanwhile

@@ -242,7 +242,7 @@ class Scheduler:
         plan.secure_eldest()
         for sequence, most in self.counsel.wishes(view):
             plan.grant(sequence, most)
-            if not plan.budget and plan.is_full:
+            if (plan.is_closed or not plan.budget) and plan.is_full:
                 break
         return plan
 

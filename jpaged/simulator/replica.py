@@ -16,7 +16,10 @@ OnStep = Callable[[StepRecord], None]
 
 
 class Replica:
-    """Serves what it is given.  `advanced` are the sequences that its latest step moved on."""
+    """Serves what it is given.  `advanced` are the sequences that its latest step moved on.
+
+    num_coming: sequences on their way from other replicas.
+    """
 
     def __init__(
         self,
@@ -34,10 +37,16 @@ class Replica:
         device = SimulatedDevice(self.clock, cost_model, fate, eos, scheduler.buckets)
         self.loop = ServingLoop(scheduler, device, self.clock, on_step, ahead, on_finish)
         self.advanced: list[Sequence] = []
+        self.num_coming = 0
 
     @property
     def has_work(self) -> bool:
         return self.scheduler.has_unfinished or self.loop.is_underway
+
+    @property
+    def wake_at(self) -> float | None:
+        """When to step again, if the latest step did nothing because the policy wants to wait."""
+        return self.scheduler.wake_at
 
     def add(self, request: Request, is_steered: bool = False) -> str | None:
         """Queues a request, at its arrival.  Returns why it is refused, if it is."""
@@ -49,13 +58,7 @@ class Replica:
             return str(error)
         return None
 
-    def step(self, until: float) -> bool:
-        """Runs a step; or waits, if the policy wants to, but not beyond `until`, when somebody
-        arrives.  False if there is nothing to do."""
+    def step(self) -> bool:
+        """Runs a step.  False if nobody ran."""
         self.advanced, _, batch = self.loop.step()
-        if batch is not None:
-            return True
-        wake_at = self.scheduler.wake_at
-        if wake_at is not None:
-            self.clock.wait_until(min(wake_at, until))
-        return wake_at is not None
+        return batch is not None

@@ -33,7 +33,7 @@ class Result:
 
     ended_on, run_on: for each request, the replica it ended on; for each step, the one it was on.
     about: the policy, the sizes, the model or what stands for it.  page_traces: one a replica, if
-    pages were traced.
+    pages were traced.  num_moved: how often a sequence went on elsewhere; a log does not say.
     """
 
     ended: list[RequestRecord] = field(default_factory=list)
@@ -43,6 +43,7 @@ class Result:
     run_on: list[int] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
     page_traces: list[PageTrace] = field(default_factory=list)
+    num_moved: int = 0
 
     @classmethod
     def of(cls, engine: "Recorded") -> "Result":
@@ -87,6 +88,14 @@ class Result:
             else:
                 result.about["cut_at"] = what
         return result
+
+    def add_step(self, record: StepRecord, replica: int) -> None:
+        self.records.append(record)
+        self.run_on.append(replica)
+
+    def add_request(self, record: RequestRecord, replica: int) -> None:
+        self.ended.append(record)
+        self.ended_on.append(replica)
 
     @property
     def requests(self) -> "pd.DataFrame":

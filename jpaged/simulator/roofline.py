@@ -79,6 +79,11 @@ class Roofline:
         sent = 2 * (1 - 1 / self.num_gpus) * rows * self.model.width * self.model.num_bytes
         return 2 * self.model.num_layers * (MESSAGE + sent / self.gpu.link)
 
+    @property
+    def token_seconds(self) -> float:
+        """To copy a token's keys and values to another replica, each GPU to its like."""
+        return self.model.token_bytes / (self.num_gpus * self.gpu.link)
+
     def num_pages(self, page_size: int = 16, share: float = 0.9) -> int:
         """Pages that fit beside the weights, of this share of the memory.  Raises `ConfigError` if
         the weights alone do not."""

@@ -1,11 +1,13 @@
 """Sequences that go on elsewhere: the right tokens, no lost page, and the tokens counted once.
 
-Two toy devices (`toy_device.py`) serve at random; what moves is copied page by page, as `move` says.
+Two toy devices (`toy_device.py`) serve at random; what moves is copied page by page, as `move`
+says.
 """
 
 import random
 from collections import Counter
 from itertools import count
+from typing import Any
 
 import pytest
 from filler import a_request, a_scheduler
@@ -77,7 +79,10 @@ class Play:
             for i in range(16)
         ]
         size, window = rng.choice((1, 4, 16)), rng.choice((None, None, 7))
-        sizes = {"max_num_seqs": rng.choice((2, 6)), "max_num_batched_tokens": rng.choice((5, 40))}
+        sizes: dict[str, Any] = {
+            "max_num_seqs": rng.choice((2, 6)),
+            "max_num_batched_tokens": rng.choice((5, 40)),
+        }
         hosts, has_cache = rng.choice((0, 20)), rng.random() < 0.7
         self.sides = [
             Side(

@@ -1,0 +1,16 @@
+"""Where requests go, and go on: one idea a file.  A new one needs no change anywhere else."""
+
+from jpaged.simulator.routers.disaggregated import Disaggregated
+from jpaged.simulator.routers.freest import Freest, Rebalancing
+from jpaged.simulator.routers.least_loaded import LeastLoaded
+from jpaged.simulator.routers.prefix_affinity import PrefixAffinity
+from jpaged.simulator.routers.round_robin import RoundRobin
+
+__all__ = [
+    "Disaggregated",
+    "Freest",
+    "LeastLoaded",
+    "PrefixAffinity",
+    "Rebalancing",
+    "RoundRobin",
+]
