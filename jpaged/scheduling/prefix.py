@@ -51,7 +51,7 @@ def extend_keys(
         keys.append(chain_key(parent, tokens[start : start + page_size]))
 
 
-@dataclass
+@dataclass(slots=True)
 class CachedPage:
     """What the cache knows of a page; a policy ranks idle ones by it (`evict_rank`).
 
