@@ -72,7 +72,9 @@ def measure(workload: Iterable[TimedRequest], costs=COSTS, keeps: bool = False, 
         steps = [record.num_sequences for record in result.records]
         size = resident() - before
         return Measured(seconds, sum(steps), len(steps), len(result.ended), size)
-    return Measured(seconds, *counts[:3], max(counts[3], resident()) - before)
+    num_request_steps, num_steps, num_requests, peak = counts
+    size = max(peak, resident()) - before
+    return Measured(seconds, num_request_steps, num_steps, num_requests, size)
 
 
 def a_full_batch(size: int) -> list[TimedRequest]:

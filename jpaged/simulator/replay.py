@@ -62,10 +62,8 @@ def replay(
         while to_come and to_come[0].arrival <= now:
             refused = replica.add(to_come.popleft().as_request(context), steering is not None)
             assert refused is None, refused
-        if not replica.step():
-            assert replica.wake_at is not None, "requests are there, and nobody can go on"
-            until = to_come[0].arrival if to_come else inf
-            replica.clock.wait_until(min(replica.wake_at, until))
+        until = to_come[0].arrival if to_come else inf
+        assert replica.step_or_wait(until), "requests are there, and nobody can go on"
         if steering is not None:
             steering.steer(scheduler, replica.advanced)
         while records:

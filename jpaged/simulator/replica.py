@@ -62,3 +62,13 @@ class Replica:
         """Runs a step.  False if nobody ran."""
         self.advanced, _, batch = self.loop.step()
         return batch is not None
+
+    def step_or_wait(self, until: float) -> bool:
+        """Runs a step; or waits, if the policy wants to, but not beyond `until`, when somebody
+        arrives.  False if there is nothing to do."""
+        if self.step():
+            return True
+        if self.wake_at is None:
+            return False
+        self.clock.wait_until(min(self.wake_at, until))
+        return True

@@ -125,8 +125,15 @@ def shared_prefixes(num_prefixes: int, num_requests: int, rate: float) -> list[T
 
 def serve_prefixes(workload: Sequence[TimedRequest], router: Router) -> Result:
     """On replicas whose caches hold about half of twelve prefixes, beside what runs."""
-    options = {"num_replicas": 4, "num_pages": 400, "max_num_seqs": 32}
-    return simulate("fcfs", workload, Constant(0.005, 5e-5), router=router, **options)
+    return simulate(
+        "fcfs",
+        workload,
+        Constant(0.005, 5e-5),
+        num_replicas=4,
+        router=router,
+        num_pages=400,
+        max_num_seqs=32,
+    )
 
 
 def test_prefix_affinity_finds_what_round_robin_computes_again():

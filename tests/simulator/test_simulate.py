@@ -3,14 +3,15 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import pytest
 
 from jpaged.errors import ConfigError
 from jpaged.sampling_params import SamplingParams
-from jpaged.scheduling.cost import StepShape
+from jpaged.scheduling.cost import CostModel, StepShape
 from jpaged.scheduling.events import RequestRecord
-from jpaged.scheduling.policy import Fcfs
+from jpaged.scheduling.policy import Fcfs, Policy
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.simulator import Constant, Result, simulate
 from jpaged.simulator.lengths import ALPACA
@@ -40,8 +41,14 @@ def by_name(result: Result) -> dict[str, RequestRecord]:
     return {record.request_id: record for record in result.ended}
 
 
-def run(*workload: TimedRequest, policy="fcfs", cost_model=SECOND, **options) -> Result:
-    return simulate(policy, list(workload), cost_model, **{"async_scheduling": False} | options)
+def run(
+    *workload: TimedRequest,
+    policy: str | Policy = "fcfs",
+    cost_model: CostModel = SECOND,
+    **options: Any,
+) -> Result:
+    options = {"async_scheduling": False} | options
+    return simulate(policy, list(workload), cost_model, **options)
 
 
 def test_times_follow_from_the_steps():
@@ -300,8 +307,9 @@ def test_every_sequence_ends_once_as_fate_has_it_and_no_page_is_lost(router, is_
     assert len(result.run_on) == len(result.records) and set(result.run_on) == {0, 1, 2}
     assert bool(result.num_moved) == isinstance(router, Disaggregated | Rebalancing)
     for record in result.ended:  # time goes forward
-        times = (record.arrival, record.scheduled, *record.token_times)
-        assert sorted(times) == list(times)
+        assert record.scheduled is not None
+        times = [record.arrival, record.scheduled, *record.token_times]
+        assert sorted(times) == times
 
 
 def test_the_same_call_has_the_same_result():
