@@ -118,7 +118,7 @@ class Cluster:
     def _step(self, index: int) -> None:
         replica = self.replicas[index]
         self._is_busy[index] = False
-        if replica.step():
+        if replica.run_step():
             if replica.has_work:
                 self._push(index)
             if self._has_moves:

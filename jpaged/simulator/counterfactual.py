@@ -59,7 +59,7 @@ def go_on(
             if reason is not None:
                 result.refused.append((request.id, reason))
             meet_fate(scheduler, fates)
-        replica.step_or_wait(to_come[-1].arrival if to_come else inf)
+        replica.step(to_come[-1].arrival if to_come else inf)
     return result
 
 

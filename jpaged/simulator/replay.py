@@ -63,7 +63,7 @@ def replay(
             refused = replica.add(to_come.popleft().as_request(context), steering is not None)
             assert refused is None, refused
         until = to_come[0].arrival if to_come else inf
-        assert replica.step_or_wait(until), "requests are there, and nobody can go on"
+        assert replica.step(until), "requests are there, and nobody can go on"
         if steering is not None:
             steering.steer(scheduler, replica.advanced)
         while records:

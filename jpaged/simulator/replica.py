@@ -58,15 +58,15 @@ class Replica:
             return str(error)
         return None
 
-    def step(self) -> bool:
+    def run_step(self) -> bool:
         """Runs a step.  False if nobody ran."""
         self.advanced, _, batch = self.loop.step()
         return batch is not None
 
-    def step_or_wait(self, until: float) -> bool:
+    def step(self, until: float) -> bool:
         """Runs a step; or waits, if the policy wants to, but not beyond `until`, when somebody
         arrives.  False if there is nothing to do."""
-        if self.step():
+        if self.run_step():
             return True
         if self.wake_at is None:
             return False

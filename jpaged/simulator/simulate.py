@@ -46,9 +46,10 @@ def simulate(
     nothing is said.  Each replica gets a copy of the policy, and the run a copy of the router, so
     the same call has the same result.  workload: in order of arrival, each name once, perhaps made
     while it is served.  on_step, on_request: called with each record and the number of its replica,
-    instead of keeping them in the result, which grows by a kilobyte a request and half of one a
-    step.  trace_pages: keeps what each page holds at every step.  engine_options: as of `EngineConfig` (those in OPTIONS); num_pages None is as many as the
-    cost model says fit, or else all that the seats can fill.
+    instead of keeping them in the result, which grows by eight kilobytes a request.  trace_pages:
+    keeps what each page holds at every step.  engine_options: as of `EngineConfig` (those in
+    OPTIONS); num_pages None is as many as the cost model says fit, or else all that the seats can
+    fill.
 
     Raises `ConfigError` for options, and `ValueError` for a request that can never fit: before the
     run where the workload is a list.
