@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jpaged.analysis.compare_page import compare_page
 from jpaged.engine.progress import progress
-from jpaged.simulator.compare import compare
+from jpaged.errors import ConfigError
+from jpaged.simulator.compare import MEASURES, compare
 from jpaged.simulator.specs import cost_model_of, option_of, workload_of
 
 
@@ -13,6 +14,9 @@ def run(args: argparse.Namespace) -> int:
     policies, measures = args.policies.split(","), args.measures.split(",")
     workloads = {each: workload_of(each) for each in args.workloads}
     cost_model = cost_model_of(args.cost_model)
+    unknown = [each for each in measures if each not in MEASURES]
+    if unknown:
+        raise ConfigError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
     options = dict(option_of(each) for each in args.option)
     total = len(policies) * len(workloads) * args.seeds
     with progress(total, "Simulating", "run") as bar:

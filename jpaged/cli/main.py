@@ -58,6 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--option", nargs="*", default=[], help="of the engines, name=value")
     compare.add_argument("--out", help="a page of HTML")
 
+    replay = commands.add_parser("replay", help="do a recorded run again, step by step")
+    replay.add_argument("run", help="what `engine.record(…)` wrote")
+    replay.add_argument("--until", type=int, help="stop before this step, and show the pages")
+    replay.add_argument("--model", help="where the checkpoint lies now")
+
     convert = commands.add_parser("convert", help="convert a checkpoint once, to load it faster")
     convert.add_argument("model", help=MODEL_HELP)
     convert.add_argument("folder", help="where the converted model goes")

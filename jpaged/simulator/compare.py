@@ -14,9 +14,12 @@ from jpaged.errors import ConfigError
 from jpaged.policies import resolve
 from jpaged.scheduling.cost import CostModel
 from jpaged.scheduling.policy import Policy
+from jpaged.simulator.result import Result
 from jpaged.simulator.simulate import simulate
 from jpaged.simulator.workload import TimedRequest
 
+# what a simulation's summary has
+MEASURES = tuple(Result().summary())
 Make = Callable[[int], Iterable[TimedRequest]]  # a workload for each seed
 # Student's law: how many standard errors hold 95 %, for 1, 2, … degrees of freedom; then the normal
 STUDENT = (

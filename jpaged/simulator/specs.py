@@ -53,16 +53,13 @@ def _named(text: str, known: dict[str, Any], what: str, other: str) -> Callable[
     if name not in known:
         raise ConfigError(f"no {what} {name!r}; there are {', '.join(known)}, or {other}")
     options = dict(option_of(each) for each in rest.split(",") if each)
-    names = inspect.signature(known[name]).parameters
-    wrong = [each for each in options if each not in names and not _takes_any(known[name])]
-    if wrong:
-        raise ConfigError(f"{name} has no option {', '.join(wrong)}; there are {', '.join(names)}")
+    signature = inspect.signature(known[name])
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        names = ", ".join(signature.parameters)
+        raise ConfigError(f"{text!r}: {error}; {name} takes {names}") from error
     return partial(known[name], **options)
-
-
-def _takes_any(function: Callable[..., Any]) -> bool:
-    kinds = [each.kind for each in inspect.signature(function).parameters.values()]
-    return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def option_of(text: str) -> tuple[str, Any]:

@@ -1,0 +1,19 @@
+"""`jpaged replay RUN`: does a recorded run again, and says whether it came out as it did."""
+
+import argparse
+
+from jpaged.engine.progress import progress
+from jpaged.engine.replaying import Replay
+
+
+def run(args: argparse.Namespace) -> int:
+    options = {} if args.model is None else {"model": args.model}
+    with Replay(args.run, **options) as replay:
+        total = replay.num_steps if args.until is None else min(args.until, replay.num_steps)
+        with progress(total, "Replaying", "step") as bar:
+            outputs = replay.run(args.until, on_step=lambda step: bar.update())
+        num_tokens = sum(len(s.token_ids) for each in outputs.values() for s in each.outputs)
+        print(f"{total} steps, {len(outputs)} requests, {num_tokens} tokens: all as recorded")
+        if args.until is not None:
+            print(replay.engine.page_report())
+    return 0
