@@ -46,21 +46,28 @@ def _commit() -> str:
 
 def foreign_load(own: list[int] = ()) -> float:
     """Cores that other processes kept busy over a second: a figure above 0.1 spoils a result."""
-    before = _busy(own)
+    before = busy_elsewhere(own)
     time.sleep(1)
-    ticks = _busy(own) - before
-    return round(ticks / os.sysconf("SC_CLK_TCK"), 2)
+    return round(cores_since(before, 1.0, own), 2)
 
 
-def _busy(own: list[int]) -> int:
+def cores_since(before: dict[int, int], seconds: float, own: list[int] = ()) -> float:
+    """Cores that others kept busy in so many seconds; who has ended meanwhile is not counted."""
+    after = busy_elsewhere(own)
+    ticks = sum(count - before.get(process, 0) for process, count in after.items())
+    return ticks / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def busy_elsewhere(own: list[int] = ()) -> dict[int, int]:
     """Clock ticks used so far by processes that are not ours."""
-    total = 0
+    found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        if int(path.parent.name) in (os.getpid(), *own):
+        process = int(path.parent.name)
+        if process in (os.getpid(), *own):
             continue
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:  # it ended meanwhile
             continue
-        total += int(fields[11]) + int(fields[12])
-    return total
+        found[process] = int(fields[11]) + int(fields[12])
+    return found

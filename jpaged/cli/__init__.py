@@ -1,4 +1,4 @@
-"""The command line: `jpaged generate`, `jpaged chat`, `jpaged info`, `jpaged convert`."""
+"""The command line: `jpaged generate`, `jpaged calibrate` and others; see `jpaged --help`."""
 
 from jpaged.cli.main import main
 

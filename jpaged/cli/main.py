@@ -67,6 +67,33 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("model", help=MODEL_HELP)
     convert.add_argument("folder", help="where the converted model goes")
     convert.add_argument("--dtype", choices=DTYPES, default="auto")
+
+    calibrate = commands.add_parser("calibrate", help="measure what an engine's steps cost")
+    calibrate.add_argument("model", help=MODEL_HELP)
+    calibrate.add_argument("--out", required=True, help="where the costs go, as JSON")
+    calibrate.add_argument("--seconds", type=float, default=60.0, help="of measuring (default 60)")
+    calibrate.add_argument("--calibration-seed", type=int, default=0, metavar="SEED")
+    add_engine_flags(calibrate)
+
+    validate = commands.add_parser("validate", help="hold a simulation against its engine")
+    validate.add_argument("model", help=MODEL_HELP)
+    validate.add_argument("--costs", required=True, help="what `jpaged calibrate` wrote")
+    validate.add_argument(
+        "--loads",
+        type=float,
+        nargs="+",
+        help="shares of the saturating rate (default 0.5 0.85 1.2)",
+    )
+    validate.add_argument("--seconds", type=float, default=15.0, help="of arrivals (default 15)")
+    validate.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        help="runs of the engine, which tell the noise (default 1)",
+    )
+    validate.add_argument("--workload-seed", type=int, default=1, metavar="SEED")
+    validate.add_argument("--out", help="where the comparison goes, as JSON")
+    add_engine_flags(validate)
     return parser
 
 

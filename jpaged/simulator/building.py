@@ -31,14 +31,19 @@ DEFAULTS: dict[str, Any] = {
 } | {"max_model_len": CONTEXT}
 
 
-def check_options(given: dict[str, Any]) -> EngineConfig:
-    """The options, with defaults for those not given.  Raises `ConfigError`, as an engine would."""
+def check_options(given: dict[str, Any], cost_model: CostModel | None = None) -> EngineConfig:
+    """The options, with defaults for those not given: what the cost model was measured with, if it
+    was.  Raises `ConfigError`, as an engine would, and where it was measured with others."""
     unknown = given.keys() - DEFAULTS.keys()
     if unknown:
         raise ConfigError(
             f"a simulation has no option {', '.join(sorted(unknown))}; there are "
             f"{', '.join(DEFAULTS)}"
         )
+    measured: dict[str, Any] = getattr(cost_model, "engine", {})
+    given = {name: measured[name] for name in measured if name in DEFAULTS} | given
+    if check := getattr(cost_model, "check", None):
+        check(DEFAULTS | given)
     if given.get("num_host_pages") == 0:  # said in experiments; an engine's is None
         given = given | {"num_host_pages": None}
     config = EngineConfig("simulated", **DEFAULTS | given)

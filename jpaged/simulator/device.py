@@ -41,6 +41,8 @@ class SimulatedDevice:
     ):
         self.clock, self.cost_model, self.fate, self.eos = clock, cost_model, fate, eos
         self.buckets = buckets
+        # a cost model may know more of the host than a number for all steps
+        self._host = getattr(cost_model, "host", lambda shape: cost_model.host_seconds)
         self.free_at = 0.0
         self._bucket: Bucket | None = None  # of the batch that is submitted next
 
@@ -49,8 +51,8 @@ class SimulatedDevice:
         return self._bucket
 
     def submit(self, batch: ScheduledBatch) -> Pretended:
-        self.clock.now += self.cost_model.host_seconds
         shape = StepShape.of(batch, self._bucket)
+        self.clock.now += self._host(shape)
         self.free_at = max(self.free_at, self.clock.now) + self.cost_model.seconds(shape)
         tokens = tuple([self._token(sequence) for sequence, _ in batch.items])
         return Pretended(StepOutput(tokens, {}, {}), self.free_at)

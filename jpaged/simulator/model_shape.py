@@ -8,6 +8,7 @@ from typing import Any
 from jpaged.errors import ConfigError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,13 @@ class ModelShape:
     @classmethod
     def from_config(cls, config: dict[str, Any] | str | Path) -> "ModelShape":
         """From a Hugging Face configuration, or the folder or file that holds it.  Raises
-        `ConfigError`, naming what it lacks."""
+        `ConfigError`, naming what it lacks, and for experts, of which a token meets only some."""
         where, values = _read(config)
+        if experts := next((name for name in EXPERTS if values.get(name)), None):
+            raise ConfigError(
+                f"{where} has {experts}={values[experts]}: a mixture of experts is not understood; "
+                "write a cost model of your own, `seconds(shape)` is all it needs"
+            )
         try:
             width, heads = (
                 _first(values, "hidden_size", "n_embd"),

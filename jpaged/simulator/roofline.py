@@ -52,6 +52,18 @@ class Roofline:
     step: float = 0.5e-3
     host_seconds: float = 0.2e-3
 
+    def __post_init__(self) -> None:
+        shares = {"compute": self.compute, "reading": self.reading}
+        wrong = [
+            f"{name} is a share of a peak, not {x}" for name, x in shares.items() if not 0 < x <= 1
+        ]
+        if self.num_gpus < 1:
+            wrong.append(f"num_gpus must be at least 1, not {self.num_gpus}")
+        if min(self.step, self.host_seconds) < 0:
+            wrong.append(f"step={self.step} and host_seconds={self.host_seconds} are seconds")
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+
     @classmethod
     def of(cls, model: str | ModelShape, gpu: str = "H200", **options: float) -> "Roofline":
         """Of a model (a name in MODELS, or a folder with a config.json) on a GPU in GPUS."""

@@ -48,13 +48,13 @@ def simulate(
     while it is served.  on_step, on_request: called with each record and the number of its replica,
     instead of keeping them in the result, which grows by eight kilobytes a request.  trace_pages:
     keeps what each page holds at every step.  engine_options: as of `EngineConfig` (those in
-    OPTIONS); num_pages None is as many as the cost model says fit, or else all that the seats can
-    fill.
+    OPTIONS), or else what the cost model was measured with, if it was; num_pages None is as many as
+    the cost model says fit, or else all that the seats can fill.
 
     Raises `ConfigError` for options, and `ValueError` for a request that can never fit: before the
     run where the workload is a list.
     """
-    config = check_options(engine_options)
+    config = check_options(engine_options, cost_model)
     assert config.max_model_len is not None
     if num_replicas < 1:
         raise ConfigError(f"num_replicas must be at least 1, not {num_replicas}")

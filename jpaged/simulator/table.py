@@ -1,12 +1,15 @@
-"""Costs that were measured: a table of the compiled shapes, and what the cache adds to them.
+"""Costs that were measured: a table of the compiled shapes, and what adds to them.
 
-    seconds = base(bucket) + token · num_tokens + read · num_read + pair · num_pairs + moved · pages
+    seconds = base(bucket) + token(bucket) · tokens
+            + read · num_read + pair · num_pairs + sequence · num_sequences + moved · num_moved
 
 Shapes repeat, because a step is compiled for a few of them only: that is why a table can be exact
-where a simulator of another engine has to guess.  `jpaged calibrate MODEL` writes one.
+where a simulator of another engine has to guess.  `jpaged calibrate MODEL` writes one, and
+`jpaged validate MODEL` tells how true it is.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,37 +17,61 @@ from jpaged.errors import ConfigError
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import StepShape
 
-FORMAT = 1
+FORMAT = 2
+# engine options that a step's cost depends on: under others the table says nothing
+SHAPING = (
+    "max_model_len",
+    "page_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "async_scheduling",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one bucket, in seconds: `base` and `token` for each token that is no
-    padding.  num_steps: how often; error: the median of the fit's relative errors."""
+    """What was measured of one bucket, in seconds: `base`, and `token` for each token that is no
+    padding.
+
+    num_steps: how many were held out of the fit.  error, error_p90: the median and the nine tenths
+    of their relative errors.  bias: by how much the fit takes all of them together for longer.
+    """
 
     base: float
     token: float
     num_steps: int = 0
     error: float = 0.0
+    error_p90: float = 0.0
+    bias: float = 0.0
 
 
 @dataclass(frozen=True)
 class FromTable:
-    """A cost model from measurements; `of_model`, `machine` and `engine` (its options) say of what.
+    """A cost model from measurements; of_model, shape (a `ModelShape`), machine and engine (its
+    options) say of what.
 
-    rows: by bucket.  read, pair: seconds for a token read from the cache, and for a pair of query
-    and key.  moved: for a page copied or swapped.
+    rows: by bucket.  read, pair, sequence: seconds for a token read from the cache, for a pair of
+    query and key, for a sequence.  moved: for a page copied or swapped.  host_seconds,
+    host_prompts (if there are any), host_token, host_sequence: what the host takes for a step; most
+    of it lies under the device's step before.
     """
 
     rows: dict[Bucket, Row]
     read: float = 0.0
     pair: float = 0.0
+    sequence: float = 0.0
     moved: float = 0.0
     host_seconds: float = 0.0
+    host_prompts: float = 0.0
+    host_token: float = 0.0
+    host_sequence: float = 0.0
     of_model: str = ""
     machine: str = ""
+    shape: dict[str, int] = field(default_factory=dict)
     engine: dict[str, int] = field(default_factory=dict)
     error: float = 0.0
+    error_p90: float = 0.0
+    bias: float = 0.0
 
     def seconds(self, shape: StepShape) -> float:
         """Raises `ConfigError` for a bucket that was not measured."""
@@ -54,9 +81,42 @@ class FromTable:
                 f"the cost table of {self.of_model or 'this model'} has no bucket {shape.bucket}; "
                 f"it was measured with {self.engine}: use the same options, or calibrate again"
             )
-        rest = self.read * shape.num_read + self.pair * shape.num_pairs
-        tokens = row.base + row.token * shape.num_tokens
-        return max(0.0, tokens + rest + self.moved * shape.num_moved)
+        return (
+            row.base
+            + row.token * shape.num_tokens
+            + self.read * shape.num_read
+            + self.pair * shape.num_pairs
+            + self.sequence * shape.num_sequences
+            + self.moved * shape.num_moved
+        )
+
+    def host(self, shape: StepShape) -> float:
+        """Seconds of the host before a step is submitted."""
+        return (
+            self.host_seconds
+            + self.host_prompts * (shape.num_tokens > shape.num_sequences)
+            + self.host_token * shape.num_tokens
+            + self.host_sequence * shape.num_sequences
+        )
+
+    def check(self, engine: Mapping[str, object], shape: Mapping[str, int] | None = None) -> None:
+        """Raises `ConfigError`, naming what differs, if the table is of an engine with other
+        options, or of another model."""
+        differing = [
+            f"{name} is {engine[name]!r}, measured was {self.engine[name]!r}"
+            for name in SHAPING
+            if name in engine and engine[name] != self.engine.get(name, engine[name])
+        ]
+        differing += [
+            f"the model's {name} is {value!r}, measured was {self.shape[name]!r}"
+            for name, value in (shape or {}).items()
+            if value != self.shape.get(name, value)
+        ]
+        if differing:
+            raise ConfigError(
+                f"the cost table of {self.of_model or 'this model'} does not fit: "
+                f"{'; '.join(differing)}; use the same, or calibrate again"
+            )
 
     @property
     def buckets(self) -> BucketLadder:

@@ -1,0 +1,1 @@
+"""Cost models that are true: engines measured, and simulations held against them."""

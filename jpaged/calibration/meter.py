@@ -1,0 +1,114 @@
+"""Measures the steps of a real engine while it serves: what each was, and what it took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jpaged.engine.llm_engine import LLMEngine
+from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.buckets import Bucket
+from jpaged.scheduling.cost import StepShape
+from jpaged.scheduling.events import StepRecord
+from jpaged.scheduling.loop import Executor
+
+WAITED = 20e-6  # seconds: who waits for an answer less than that found it there
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A step: seconds that the device took, and the host before it was submitted.
+
+    host: since the step before answered (or since it was scheduled, after a rest): entering that
+    answer, whoever was added, scheduling, packing.  is_exact: the device began when it answered the
+    step before, or was handed this one, and the host waited for its end; else it was done before
+    the host asked, and `seconds` may be off either way.
+    """
+
+    shape: StepShape
+    seconds: float
+    host: float
+    is_exact: bool
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """An executor's handle with what is known of its step."""
+
+    handle: Any
+    shape: StepShape
+    host: float
+    submitted: float
+    was_alone: bool
+
+
+class Meter:
+    """An executor that looks at the clock when another one was handed a step, and has answered."""
+
+    def __init__(self, executor: Executor[Any], clock: Callable[[], float] = time.perf_counter):
+        self.executor, self.clock = executor, clock
+        self.steps: list[Measured] = []
+        self._bucket: Bucket | None = None
+        self._num_underway = 0
+        self._rests, self._has_waited = True, False
+        self._answered = self._host_since = 0.0
+
+    def begin(self) -> None:
+        """Somebody is about to schedule."""
+        if self._rests:
+            self._host_since, self._rests = self.clock(), False
+
+    def rest(self) -> None:
+        """There is nothing to do, until somebody arrives."""
+        self._rests = True
+
+    def bucket(self, batch: ScheduledBatch) -> Bucket | None:
+        self._bucket = self.executor.bucket(batch)
+        return self._bucket
+
+    def submit(self, batch: ScheduledBatch) -> _Timed:
+        shape = StepShape.of(batch, self._bucket)
+        handle = self.executor.submit(batch)
+        now = self.clock()
+        host, self._host_since = now - self._host_since, now
+        self._num_underway += 1
+        return _Timed(handle, shape, host, now, was_alone=self._num_underway == 1)
+
+    def collect(self, handle: _Timed) -> StepOutput:
+        asked = self.clock()
+        output = self.executor.collect(handle.handle)
+        now = self.clock()
+        had_waited, self._has_waited = self._has_waited, now - asked > WAITED
+        start = max(self._answered, handle.submitted)
+        is_exact = self._has_waited and (handle.was_alone or had_waited)
+        self.steps.append(Measured(handle.shape, now - start, handle.host, is_exact))
+        self._answered = self._host_since = now
+        self._num_underway -= 1
+        return output
+
+
+@contextmanager
+def metered(engine: LLMEngine) -> Iterator[Meter]:
+    """Lets a meter stand between an engine's loop and its executor; the engine has nothing to do
+    yet."""
+    meter = Meter(engine.executor)
+    loop: Any = engine.loop  # of the executor's handles; the meter has its own
+    scheduler = engine.scheduler
+    on_step, schedule = loop.on_step, scheduler.schedule
+
+    def timed_schedule(now: float) -> ScheduledBatch | None:
+        meter.begin()
+        return schedule(now)
+
+    def watched_step(record: StepRecord) -> None:
+        on_step(record)
+        if not scheduler.has_unfinished:
+            meter.rest()
+
+    loop.executor, loop.on_step, scheduler.schedule = meter, watched_step, timed_schedule
+    try:
+        yield meter
+    finally:
+        loop.executor, loop.on_step = engine.executor, on_step
+        del scheduler.schedule

@@ -1,0 +1,113 @@
+"""Serves the same requests with an engine and in a simulation, and holds one against the other.
+
+cost table ─► simulation ─► the rate that saturates ─► loads below, near and past it
+                                                          │ the same arrivals
+                                 engine, in real time ◄───┴──► simulation
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from statistics import fmean
+
+import numpy as np
+
+from jpaged.calibration.accuracy import Comparison, figures, is_saturated
+from jpaged.calibration.calibrate import frozen, options_of, shape_of
+from jpaged.calibration.fit import telling
+from jpaged.calibration.meter import Measured, metered
+from jpaged.calibration.open_loop import serve
+from jpaged.calibration.workload import Known, conversations
+from jpaged.engine.llm_engine import LLMEngine
+from jpaged.errors import ConfigError
+from jpaged.scheduling.policy import Policy
+from jpaged.simulator.result import Result
+from jpaged.simulator.simulate import simulate
+from jpaged.simulator.table import FromTable
+
+LOADS = (0.5, 0.85, 1.2)  # of the rate that saturates: below, near and past it
+PROBED = 8  # requests a seat, to find that rate
+FEWEST = 20  # requests: with fewer there is nothing to say about a 99th percentile
+
+
+def validate(
+    engine: LLMEngine,
+    table: FromTable,
+    *,
+    policy: str | Policy = "fcfs",
+    loads: Sequence[float] = LOADS,
+    seconds: float = 15.0,
+    repeats: int = 1,
+    seed: int = 1,
+    on_run: Callable[[float, int], object] = lambda load, run: None,
+) -> list[Comparison]:
+    """Compares them at each load, over requests that arrive for so many seconds.
+
+    The engine must have nothing to do; it is to be another seed than the table was calibrated with.
+    on_run(load, run) hears of each run of the engine before it begins.  Raises `ConfigError` if the
+    table is of another engine.
+    """
+    table.check(options_of(engine), shape_of(engine))
+    engine.set_policy(policy)
+    capacity = saturation_rate(engine, table, policy, seed)
+    comparisons = []
+    for load in loads:
+        rate = load * capacity
+        workload = requests(engine, rate, max(FEWEST, round(rate * seconds)), seed)
+        runs, steps = [], []
+        for run in range(repeats):
+            on_run(load, run)
+            engine.reset_prefix_cache()
+            with frozen(), metered(engine) as meter:
+                runs.append(serve(engine, workload))
+            steps += meter.steps
+        simulated = simulate(policy, workload, table, **options_of(engine))
+        comparisons.append(compare(load, rate, runs, steps, simulated, table))
+    return comparisons
+
+
+def requests(engine: LLMEngine, rate: float, count: int, seed: int) -> list[Known]:
+    """The workload of an engine; at rate inf all of it arrives at once."""
+    context, vocab = engine.sizes.max_model_len, engine.model.vocab
+    return conversations(count, rate, seed, context, vocab)
+
+
+def compare(
+    load: float,
+    rate: float,
+    runs: Sequence[Result],
+    steps: Sequence[Measured],
+    simulated: Result,
+    table: FromTable,
+) -> Comparison:
+    """Of runs of the engine at one load, and all their steps, with a simulation."""
+    steps = telling(steps)
+    measured = np.array([each.seconds for each in steps])
+    predicted = np.array([table.seconds(each.shape) for each in steps])
+    return Comparison(
+        load=load,
+        rate=rate,
+        num_requests=len(simulated.ended),
+        measured=tuple(figures(run.ended) for run in runs),
+        simulated=figures(simulated.ended),
+        is_saturated=fmean(is_saturated(run.ended) for run in runs) > 0.5,
+        step_error=float(np.median(abs(predicted / measured - 1))),
+        step_bias=float(predicted.sum() / measured.sum() - 1),
+    )
+
+
+def saturation_rate(engine: LLMEngine, table: FromTable, policy: str | Policy, seed: int) -> float:
+    """Requests a second beyond which the queue grows, by simulation.
+
+    All arrive at once: what is computed while others wait is what the engine can do.  The first
+    half of that time, when all seats are filled with prompts together, does not count.
+    """
+    count = PROBED * engine.sizes.max_num_seqs
+    workload = requests(engine, inf, count, seed + 1)
+    result = simulate(policy, workload, table, **options_of(engine))
+    crowded = [each for each in result.records if each.num_waiting]
+    crowded = crowded[len(crowded) // 2 :]
+    if len(crowded) < 2:
+        raise ConfigError(f"{count} requests do not crowd the engine; lower max_num_seqs")
+    tokens = sum(each.num_tokens for each in crowded)
+    per_request = fmean(each.num_final - 1 for each in workload)  # the last is never computed
+    return tokens / (crowded[-1].end - crowded[0].start) / per_request

@@ -1,0 +1,36 @@
+"""`jpaged calibrate MODEL`: measures an engine, and writes what its steps cost."""
+
+import argparse
+
+from jpaged.calibration.calibrate import build_engine, calibrate
+from jpaged.cli.options import engine_options
+from jpaged.simulator.table import FromTable
+
+
+def run(args: argparse.Namespace) -> int:
+    with build_engine(args.model, **engine_options(args)) as engine:
+        table = calibrate(engine, args.seconds, args.calibration_seed)
+    table.save(args.out)
+    print("\n".join(report(table)))
+    print(f"{args.out} holds the costs; see `jpaged validate` for how true they are")
+    return 0
+
+
+def report(table: FromTable) -> list[str]:
+    """A line a bucket: costs, and errors on steps that were held out."""
+    head = f"{'step shape':<20}{'base':>10}{'a token':>10}{'held out':>10}{'median':>8}{'p90':>8}"
+    lines = [f"{table.of_model} on {table.machine}", head + f"{'bias':>8}"]
+    for bucket, row in sorted(table.rows.items()):
+        costs = f"{row.base * 1e3:>7.3f} ms{row.token * 1e6:>7.2f} us{row.num_steps:>10}"
+        errors = f"{row.error:>8.1%}{row.error_p90:>8.1%}{row.bias:>+8.1%}" if row.num_steps else ""
+        lines.append(f"{bucket!s:<20}{costs}{errors}")
+    return [
+        *lines,
+        f"{'all':<20}{'':>20}{sum(row.num_steps for row in table.rows.values()):>10}"
+        f"{table.error:>8.1%}{table.error_p90:>8.1%}{table.bias:>+8.1%}",
+        f"a token read {table.read * 1e9:.1f} ns, a pair {table.pair * 1e9:.2f} ns, a sequence "
+        f"{table.sequence * 1e6:.2f} us, a page moved {table.moved * 1e6:.1f} us, "
+        f"the host {table.host_seconds * 1e6:.0f} us a step, {table.host_prompts * 1e6:.0f} if "
+        f"it has prompts, {table.host_token * 1e6:.2f} a token, "
+        f"{table.host_sequence * 1e6:.2f} a sequence",
+    ]

@@ -1,0 +1,69 @@
+"""`jpaged validate MODEL --costs FILE`: an engine against its simulation."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jpaged.calibration.accuracy import Comparison
+from jpaged.calibration.calibrate import build_engine, describe_machine
+from jpaged.calibration.validate import LOADS, validate
+from jpaged.cli.options import engine_options
+from jpaged.simulator.table import FromTable
+
+
+def run(args: argparse.Namespace) -> int:
+    table = FromTable.load(args.costs)
+    options = engine_options(args)
+    policy = options.pop("policy", "fcfs")
+    with build_engine(args.model, **options) as engine:
+        comparisons = validate(
+            engine,
+            table,
+            policy=policy,
+            loads=args.loads or LOADS,
+            seconds=args.seconds,
+            repeats=args.repeats,
+            seed=args.workload_seed,
+            on_run=_tell,
+        )
+    print("\n".join(line for each in comparisons for line in report(each)))
+    if args.out:
+        found: dict[str, Any] = {
+            "model": table.of_model,
+            "machine": describe_machine(),
+            "policy": str(policy),
+        }
+        found["loads"] = [as_json(each) for each in comparisons]
+        Path(args.out).write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def report(comparison: Comparison) -> list[str]:
+    """A line a figure: the engine, the simulation, and how far they are from each other."""
+    saturated = ", SATURATED: more arrive than leave" if comparison.is_saturated else ""
+    lines = [
+        f"load {comparison.load:.0%}, {comparison.rate:.1f} requests/s, "
+        f"{comparison.num_requests} requests{saturated}; steps: median error "
+        f"{comparison.step_error:.1%}, bias {comparison.step_bias:+.1%}",
+        f"{'':<14}{'engine':>12}{'simulated':>12}{'error':>9}{'noise':>9}",
+    ]
+    for name in comparison.simulated:
+        seconds = (
+            f"{comparison.mean(name) * 1e3:>9.2f} ms{comparison.simulated[name] * 1e3:>9.2f} ms"
+        )
+        noise = f"{comparison.floor(name):>9.1%}" if len(comparison.measured) > 1 else f"{'?':>9}"
+        lines.append(f"{name:<14}{seconds}{comparison.error(name):>+9.1%}{noise}")
+    return lines
+
+
+def as_json(comparison: Comparison) -> dict:
+    errors = {name: comparison.error(name) for name in comparison.simulated}
+    floors = {name: comparison.floor(name) for name in comparison.simulated}
+    return {**asdict(comparison), "errors": errors, "noise": floors}
+
+
+def _tell(load: float, run: int) -> None:
+    print(f"serving at {load:.0%} of what saturates, run {run + 1}", file=sys.stderr)

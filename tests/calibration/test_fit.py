@@ -1,0 +1,114 @@
+"""Costs are found again in steps that were made from them."""
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from jpaged.calibration.fit import fit
+from jpaged.calibration.meter import Measured
+from jpaged.scheduling.buckets import Bucket
+from jpaged.scheduling.cost import StepShape
+from jpaged.simulator.table import FromTable, Row
+
+SMALL, LARGE = Bucket(8, 8, 32), Bucket(16, 16, 32)
+SHORT, LONG = Bucket(64, 16, 32), Bucket(256, 16, 32)
+BUCKETS = (SMALL, LARGE, SHORT, LONG)
+TRUE = FromTable(
+    rows={
+        SMALL: Row(2e-3, 1e-4),
+        LARGE: Row(3e-3, 5e-5),
+        SHORT: Row(4e-3, 2e-5),
+        LONG: Row(5e-3, 3e-5),
+    },
+    read=2e-6,
+    pair=3e-7,
+    sequence=4e-5,
+    moved=1e-4,
+)
+
+
+def a_shape(rng: Random, bucket: Bucket) -> StepShape:
+    low = {SMALL: 1, LARGE: 9, SHORT: 17, LONG: 65}[bucket]
+    tokens = rng.randint(low, bucket.num_tokens)
+    sequences = tokens if bucket.is_decode else rng.randint(1, 16)
+    read = tokens + rng.randint(0, 500 * sequences)
+    pairs = read if bucket.is_decode else read + tokens * rng.randint(1, 200)
+    moved = rng.choice([0, 0, 0, 3])
+    return StepShape(tokens, sequences, read, pairs, moved, bucket)
+
+
+def steps(count: int, noise=lambda rng: 1.0, buckets=BUCKETS, seed: int = 0) -> list[Measured]:
+    rng = Random(seed)
+    shapes = [a_shape(rng, rng.choice(buckets)) for _ in range(count)]
+    return [Measured(s, TRUE.seconds(s) * noise(rng), 1e-4, is_exact=True) for s in shapes]
+
+
+def found(measured: list[Measured]) -> FromTable:
+    costs = fit(measured, BUCKETS)
+    common: dict[str, Any] = {**costs.common}
+    return FromTable(rows=costs.rows, **common)
+
+
+def total_bias(table: FromTable, measured: list[Measured]) -> float:
+    predicted = sum(table.seconds(each.shape) for each in measured)
+    return predicted / sum(each.seconds for each in measured) - 1
+
+
+def test_costs_are_found_again():
+    table = found(steps(4000))
+
+    # a few imagined measurements hold the buckets together, against a thousand real ones of each
+    for each in steps(200, seed=1):
+        assert table.seconds(each.shape) == pytest.approx(each.seconds, rel=0.01)
+    assert table.moved == pytest.approx(TRUE.moved, rel=0.05)
+
+
+def test_noise_does_not_make_the_sum_of_all_steps_shorter():
+    # skewed, as waiting for others is; its mean is 1
+    noisy = steps(4000, noise=lambda rng: 0.7 + rng.expovariate(1 / 0.3))
+
+    assert abs(total_bias(found(noisy), noisy)) < 0.02
+
+
+def test_a_pause_is_not_taken_for_a_cost():
+    calm = steps(2000)
+    paused = [
+        Measured(each.shape, each.seconds * (100 if i % 100 == 0 else 1), 1e-4, is_exact=True)
+        for i, each in enumerate(calm)
+    ]
+
+    # a hundredth of the steps counts as three times what it is, not as a hundred times
+    assert total_bias(found(paused), calm) < 0.05
+
+
+def test_no_cost_is_negative():
+    table = found(steps(60, noise=lambda rng: rng.uniform(0.2, 3.0)))
+
+    costs = [table.read, table.pair, table.sequence, table.moved]
+    assert min([*costs, *(c for row in table.rows.values() for c in (row.base, row.token))]) >= 0
+
+
+def test_a_bucket_that_was_never_seen_is_like_its_kind():
+    table = found(steps(2000, buckets=(SMALL, LARGE, SHORT)))
+
+    rng = Random(3)
+    for _ in range(20):
+        shape = a_shape(rng, LONG)
+        assert table.seconds(shape) == pytest.approx(TRUE.seconds(shape), rel=0.5)
+
+
+def test_the_hosts_part_is_found_apart():
+    true = FromTable({}, host_seconds=2e-4, host_prompts=3e-4, host_token=1e-6, host_sequence=4e-6)
+    measured = [replace(each, host=true.host(each.shape)) for each in steps(500)]
+
+    host = fit(measured, BUCKETS).host
+
+    for name in ("host_seconds", "host_prompts", "host_token", "host_sequence"):
+        assert host[name] == pytest.approx(getattr(true, name), rel=1e-3)
+
+
+def test_nothing_measured_is_refused():
+    with pytest.raises(ValueError, match="run for longer"):
+        fit([], BUCKETS)
