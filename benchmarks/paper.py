@@ -250,7 +250,7 @@ PARTS: dict[str, Part] = {
         lambda found: as_markdown(*show_page_sizes(found)),
     ),
     "preemption": (
-        "Recomputing against swapping, measured (figure 19a)",
+        "Recomputing against swapping, measured (figure 19)",
         measure_preemption,
         lambda found: as_markdown(*show_preemption(found)),
     ),
