@@ -99,7 +99,7 @@ def ways_back(model: str, page_size: int) -> Ways:
     step = take_step(engine)
     assert step.spans == ((NUM_TOKENS, NUM_TOKENS),), "a prompt in one step"
     [sequence], executor = engine.scheduler.running, engine.executor
-    pages = sequence.pages[: NUM_TOKENS // page_size]
+    pages = [sequence.pages[: NUM_TOKENS // page_size]]  # of the one kind of layers
 
     def swap() -> None:
         executor.host.save(executor.kv_pages, sequence, pages)
