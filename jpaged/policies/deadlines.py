@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from math import inf
 
+from jpaged.policies.decodes import apart
 from jpaged.policies.pace import Pace
 from jpaged.scheduling.policy import Fcfs, Wish
 from jpaged.scheduling.request import Sequence
@@ -64,14 +65,8 @@ class EarliestDeadline(Fcfs):
         return False, self.urgency(sequence, now, pace), sequence.serial
 
     def propose(self, view: View) -> Iterable[Wish]:
-        prompts = []
-        for sequence in view.running:
-            if sequence.num_pending == 1:
-                yield sequence, 1
-            else:
-                prompts.append(sequence)
-        if view.free_seats:
-            prompts += view.waiting
+        decodes, prompts = apart(view)
+        yield from ((sequence, 1) for sequence in decodes)
         if not prompts:
             return
         now, pace = view.now, Pace.of(view)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import log
 
 from jpaged.errors import ConfigError
+from jpaged.policies.decodes import apart
 from jpaged.scheduling.policy import Fcfs, Wish
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.view import View
@@ -60,14 +61,8 @@ class ProgramAware(Fcfs):
         return int(log(1 + (self.growth - 1) * service / self.quantum, self.growth))
 
     def propose(self, view: View) -> Iterable[Wish]:
-        prompts = []
-        for sequence in view.running:
-            if sequence.num_pending == 1:
-                yield sequence, 1
-            else:
-                prompts.append(sequence)
-        if view.free_seats:
-            prompts += view.waiting
+        decodes, prompts = apart(view)
+        yield from ((sequence, 1) for sequence in decodes)
         for sequence in sorted(prompts, key=lambda s: (self.level(s, view.now), s.serial)):
             yield sequence, sequence.num_pending
 

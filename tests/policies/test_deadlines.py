@@ -8,10 +8,10 @@ requests a second where some 40 can be served: FCFS 0.56 and 0.19, EDF 1.00 and 
 """
 
 from functools import cache
-from random import Random
 from typing import Any
 
 import pytest
+from hurried import hurried
 
 from jpaged.policies import EarliestDeadline, Fcfs, LeastSlack
 from jpaged.scheduling.policy import Policy
@@ -30,22 +30,11 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def a_workload(rate: float, num_requests: int = 300, seed: int = 0) -> list[TimedRequest]:
-    """Short and long prompts, half of them in a hurry."""
-    rng, now, workload = Random(seed), 0.0, []
-    for i in range(num_requests):
-        now += rng.expovariate(rate)
-        prompt = tuple(rng.choices(range(32000), k=rng.choice((50, 400))))
-        terms = Terms(ttft=rng.choice((0.3, 2.0)))
-        workload.append(TimedRequest(str(i), now, prompt, 4, terms=terms))
-    return workload
-
-
 @cache
 def share_kept(name: str, rate: float) -> float:
     result = simulate(
         POLICIES[name],
-        a_workload(rate),
+        hurried(rate),
         COSTS,
         max_num_batched_tokens=512,
         enable_prefix_caching=False,

@@ -5,10 +5,10 @@ otherwise everybody is late.  Here, at twice what can be served: of all requests
 under FCFS, 55 % with early rejection, and of those let in all.
 """
 
-from random import Random
 from typing import Any
 
 import pytest
+from hurried import hurried
 
 from jpaged.policies import EarliestDeadline, EarlyRejection, Fcfs, Sarathi
 from jpaged.scheduling.policy import Policy
@@ -18,16 +18,6 @@ from jpaged.simulator.result import kept_promises
 from jpaged.simulator.workload import TimedRequest
 
 COSTS = Constant(step=0.01, token=1e-4)
-
-
-def a_workload(rate: float, num_requests: int = 300, seed: int = 0) -> list[TimedRequest]:
-    rng, now, workload = Random(seed), 0.0, []
-    for i in range(num_requests):
-        now += rng.expovariate(rate)
-        prompt = tuple(rng.choices(range(32000), k=rng.choice((50, 400))))
-        terms = Terms(ttft=rng.choice((0.3, 2.0)))
-        workload.append(TimedRequest(str(i), now, prompt, 4, terms=terms))
-    return workload
 
 
 def serve(policy: Policy, workload: list[TimedRequest], **options: Any) -> Result:
@@ -42,7 +32,7 @@ def num_kept(result: Result) -> int:
 
 @pytest.mark.parametrize("inner", [Fcfs(), Sarathi(), EarliestDeadline()])
 def test_under_overload_those_let_in_are_in_time(inner):
-    workload = a_workload(90.0)
+    workload = hurried(90.0)
 
     alone = num_kept(serve(Fcfs(), workload))
     result = serve(EarlyRejection(inner), workload)
@@ -53,7 +43,7 @@ def test_under_overload_those_let_in_are_in_time(inner):
 
 
 def test_hardly_anybody_is_refused_where_everybody_can_be_served():
-    result = serve(EarlyRejection(), a_workload(10.0))
+    result = serve(EarlyRejection(), hurried(10.0))
 
     assert len(result.refused) < 0.02 * 300
 
