@@ -1,7 +1,6 @@
 """What if another policy had decided from here on?  A scheduler in mid-flight, in virtual time."""
 
 from collections import Counter
-from math import inf
 
 from jpaged.errors import ConfigError
 from jpaged.policies import resolve
@@ -10,7 +9,7 @@ from jpaged.scheduling.events import RequestRecord
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
-from jpaged.simulator.replica import Replica
+from jpaged.simulator.replica import Replica, serve_alone
 from jpaged.simulator.result import Result
 
 Fates = Counter[tuple[str, int]]  # tokens that each sample of each request will have said
@@ -50,16 +49,15 @@ def go_on(
     )
     replica.clock.wait_until(now)
     meet_fate(scheduler, fates)
-    to_come = sorted(arrivals, key=lambda request: request.arrival, reverse=True)
-    while to_come or replica.has_work:
-        now = replica.clock.now if replica.has_work else to_come[-1].arrival
-        while to_come and to_come[-1].arrival <= now:
-            request = to_come.pop()
-            reason = replica.add(request)
-            if reason is not None:
-                result.refused.append((request.id, reason))
-            meet_fate(scheduler, fates)
-        replica.step(to_come[-1].arrival if to_come else inf)
+
+    def admit(request: Request) -> None:
+        reason = replica.add(request)
+        if reason is not None:
+            result.refused.append((request.id, reason))
+        meet_fate(scheduler, fates)
+
+    for _ in serve_alone(replica, sorted(arrivals, key=lambda each: each.arrival), admit):
+        pass
     return result
 
 

@@ -6,7 +6,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import inf
 from typing import Protocol
 
 from jpaged.scheduling.cost import StepShape
@@ -14,8 +13,8 @@ from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.simulator.lengths import CONTEXT
-from jpaged.simulator.replica import Replica
-from jpaged.simulator.workload import EOS, Workload
+from jpaged.simulator.replica import Replica, serve_alone
+from jpaged.simulator.workload import EOS, TimedRequest, Workload
 
 
 class Steering(Protocol):
@@ -56,14 +55,13 @@ def replay(
         EOS,
         on_step=records.append,
     )
-    to_come = deque(workload)
-    while to_come or replica.has_work:
-        now = replica.clock.now if replica.has_work else to_come[0].arrival
-        while to_come and to_come[0].arrival <= now:
-            refused = replica.add(to_come.popleft().as_request(context), steering is not None)
-            assert refused is None, refused
-        until = to_come[0].arrival if to_come else inf
-        assert replica.step(until), "requests are there, and nobody can go on"
+
+    def admit(timed: TimedRequest) -> None:
+        refused = replica.add(timed.as_request(context), steering is not None)
+        assert refused is None, refused
+
+    for did_anything in serve_alone(replica, workload, admit):
+        assert did_anything, "requests are there, and nobody can go on"
         if steering is not None:
             steering.steer(scheduler, replica.advanced)
         while records:

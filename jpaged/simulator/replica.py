@@ -1,6 +1,9 @@
 """One engine in virtual time: the scheduler and the loop that serve, on a device that pretends."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+from typing import Protocol
 
 from jpaged.errors import RequestRejected
 from jpaged.scheduling.cost import CostModel
@@ -72,3 +75,23 @@ class Replica:
             return False
         self.clock.wait_until(min(self.wake_at, until))
         return True
+
+
+class Arriving(Protocol):
+    @property
+    def arrival(self) -> float: ...
+
+
+def serve_alone[Each: Arriving](
+    replica: Replica, arrivals: Iterable[Each], admit: Callable[[Each], object]
+) -> Iterator[bool]:
+    """Serves what arrives, in order, to the end.  Yields after each step whether it did anything.
+
+    admit: queues one of them, at its arrival.
+    """
+    to_come = deque(arrivals)
+    while to_come or replica.has_work:
+        now = replica.clock.now if replica.has_work else to_come[0].arrival
+        while to_come and to_come[0].arrival <= now:
+            admit(to_come.popleft())
+        yield replica.step(to_come[0].arrival if to_come else inf)
