@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -59,7 +60,7 @@ class Sizes:
     def pages_per_sequence(self) -> int:
         return math.ceil(self.max_model_len / self.page_size)
 
-    @property
+    @cached_property
     def buckets(self) -> BucketLadder:
         return BucketLadder.build(
             self.max_num_batched_tokens, self.max_num_seqs, self.pages_per_sequence

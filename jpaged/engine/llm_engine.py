@@ -26,7 +26,7 @@ from jpaged.engine.door import CheckedRequest, Door, Prompt, check_type, plain_i
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.live_requests import LiveRequests
 from jpaged.engine.outputs import RequestOutput
-from jpaged.engine.recording import Recorder, plain_policy, plain_request
+from jpaged.engine.recording import Recorder
 from jpaged.engine.resuming import HostState, plain_config, put, take
 from jpaged.engine.snapshot import SIZES, Mark, Snapshot, check_snapshot, mark_of_checkpoint
 from jpaged.engine.stats import EngineStats
@@ -187,12 +187,12 @@ class LLMEngine:
     ) -> None:
         """Queues what `check_beam_search` returned."""
         text, params = rest
-        self._note("beam_search", request=plain_request(request), text=text, search=asdict(params))
+        self._note("beam_search", request=request, text=text, search=params)
         self.live.add_beam_search(request, text, params)
 
     def enqueue(self, request: Request, prompt_text: str | None, steered: bool = False) -> None:
         """Queues what `check` returned."""
-        self._note("enqueue", request=plain_request(request), text=prompt_text, steered=steered)
+        self._note("enqueue", request=request, text=prompt_text, steered=steered)
         self.live.add(request, prompt_text, steered)
 
     def fork(
@@ -215,7 +215,7 @@ class LLMEngine:
         request = self.door.forked(state.request, new_id, seed, serial=self._num_requests)
         self._refuse_known(new_id)
         self._num_requests += 1
-        self._note("fork", request_id=request_id, index=index, request=plain_request(request))
+        self._note("fork", request_id=request_id, index=index, request=request)
         self.live.fork(state, sample, request)
         return new_id
 
@@ -315,7 +315,7 @@ class LLMEngine:
         header = {
             "config": plain_config(self.config),
             "mark": asdict(self.mark),
-            "policy": plain_policy(self.scheduler.policy),
+            "policy": self.scheduler.policy,
             "num_scheduled": self.scheduler.num_scheduled,
             "num_steps": self.loop.num_steps,
         }
@@ -337,7 +337,7 @@ class LLMEngine:
     def set_policy(self, policy: str | Policy) -> None:
         """Lets another policy decide from the next step on; nobody in flight is harmed."""
         resolved = policies.resolve(policy)
-        self._note("set_policy", policy=plain_policy(resolved))
+        self._note("set_policy", policy=resolved)
         self.scheduler.policy = resolved
 
     def reset_prefix_cache(self) -> bool:

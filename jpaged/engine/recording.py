@@ -17,11 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.freezing import freeze
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
-from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.terms import Terms
 
@@ -68,7 +68,7 @@ class Recorder:
         self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(line, default=plain) + "\n")
         self._file.flush()
 
 
@@ -83,7 +83,14 @@ def plain_items(
     ]
 
 
-def plain_policy(policy: Policy) -> dict[str, str | None]:
+def plain(value: object) -> dict[str, Any]:
+    """What JSON does not know as it does: a request, the options of a search, a policy."""
+    if isinstance(value, Request):
+        return plain_request(value)
+    return asdict(value) if isinstance(value, BeamSearchParams) else plain_policy(value)
+
+
+def plain_policy(policy: object) -> dict[str, str | None]:
     """Its name and, if it is one of ours, its state."""
     kind = type(policy)
     is_ours = kind.__module__.startswith("jpaged.")

@@ -65,8 +65,9 @@ class Counsel:
 
         return self._ask_with("preempt", named, [])
 
-    def refusal(self, view: View, request: Request) -> str | None:
-        reason = self._ask("refuse", None, view, request)
+    def refusal(self, view: Callable[[], View], request: Request) -> str | None:
+        """view: made only for a policy that looks; there may be thousands of requests."""
+        reason = self._ask_with("refuse", lambda refuse: refuse(view(), request), None)
         return None if reason is None else str(reason)
 
     def wake_at(self, view: View) -> float:

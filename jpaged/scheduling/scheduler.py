@@ -118,7 +118,7 @@ class Scheduler:
         is_steered: they choose no tokens, but pause when all they have is computed; see `extend`.
         """
         self.check_fits(request)
-        reason = self.counsel.refusal(self.view(request.arrival), request)
+        reason = self.counsel.refusal(lambda: self.view(request.arrival), request)
         if reason is not None:
             name = type(self.policy).__name__
             raise RequestRejected(f"request {request.id} is refused by the policy {name}: {reason}")
