@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jpaged.beam_search_params import BeamSearchParams
+from jpaged.engine.defaults import sampling_defaults
 from jpaged.engine.door import Prompt, check_type
 from jpaged.engine.interrupts import deferred_interrupts
 from jpaged.engine.llm_engine import LLMEngine
@@ -15,18 +16,8 @@ from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import RequestOutputKind, SamplingParams
 from jpaged.scheduling.request import Request
 from jpaged.scheduling.terms import NO_TERMS, Terms
-from jpaged.weights.folder import read_json
 
 Params = SamplingParams | Sequence[SamplingParams]
-# generation_config.json's names -> ours
-GENERATION_DEFAULTS = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "repetition_penalty": "repetition_penalty",
-    "max_new_tokens": "max_tokens",
-}
 
 
 class LLM:
@@ -175,14 +166,7 @@ class LLM:
 
     def get_default_sampling_params(self) -> SamplingParams:
         """The model's own, from its generation_config.json."""
-        stored = read_json(self.llm_engine.folder, "generation_config.json")
-        return SamplingParams(
-            **{
-                ours: stored[theirs]
-                for theirs, ours in GENERATION_DEFAULTS.items()
-                if stored.get(theirs) is not None
-            }
-        )
+        return SamplingParams(**sampling_defaults(self.llm_engine.folder))
 
     def reset_prefix_cache(self) -> bool:
         """Forgets all cached prefixes, so that nothing computed so far is found again."""

@@ -1,0 +1,26 @@
+"""How a checkpoint wants its tokens chosen, unless a request says otherwise."""
+
+from pathlib import Path
+from typing import Any
+
+from jpaged.weights.folder import read_json
+
+# generation_config.json's names -> ours
+GENERATION_DEFAULTS = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+}
+
+
+def sampling_defaults(folder: Path) -> dict[str, Any]:
+    """Arguments of `SamplingParams`, from the folder's generation_config.json."""
+    stored = read_json(folder, "generation_config.json")
+    return {
+        ours: stored[theirs]
+        for theirs, ours in GENERATION_DEFAULTS.items()
+        if stored.get(theirs) is not None
+    }
