@@ -4,6 +4,7 @@ from converters import CheckpointMismatch as CheckpointMismatch
 from jpaged.assets import DEMO_MODEL as DEMO_MODEL
 from jpaged.beam_search_params import BeamSearchParams as BeamSearchParams
 from jpaged.config import EngineConfig as EngineConfig
+from jpaged.engine.async_engine import AsyncLLMEngine as AsyncLLMEngine
 from jpaged.engine.generate import generate as generate
 from jpaged.engine.llm import LLM as LLM
 from jpaged.engine.llm_engine import LLMEngine as LLMEngine
@@ -14,8 +15,10 @@ from jpaged.engine.outputs import Logprob as Logprob
 from jpaged.engine.outputs import RequestOutput as RequestOutput
 from jpaged.errors import CompiledAfterWarmup as CompiledAfterWarmup
 from jpaged.errors import ConfigError as ConfigError
+from jpaged.errors import EngineDied as EngineDied
 from jpaged.errors import PolicyWarning as PolicyWarning
 from jpaged.errors import ReplayDiverged as ReplayDiverged
+from jpaged.errors import RequestFailed as RequestFailed
 from jpaged.errors import RequestRejected as RequestRejected
 from jpaged.errors import UnsupportedModel as UnsupportedModel
 from jpaged.sampling_params import RequestOutputKind as RequestOutputKind

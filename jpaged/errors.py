@@ -27,3 +27,18 @@ class SnapshotMismatch(ValueError):
 
 class PolicyWarning(UserWarning):
     """A scheduling policy raised; the engine replaced it with first come, first served."""
+
+
+class RequestFailed(RuntimeError):
+    """A request that was let in and could not be finished; others go on.
+
+    reasons: of each that failed, by its id.
+    """
+
+    def __init__(self, message: str, reasons: dict[str, str] | None = None):
+        super().__init__(message)
+        self.reasons = reasons or {}
+
+
+class EngineDied(RuntimeError):
+    """An engine that serves no more: its process ended, or a step lost the cache."""

@@ -15,7 +15,7 @@ from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.request_state import RequestState
 from jpaged.engine.sample_state import SampleState
 from jpaged.engine.tokenizer import Tokenizer
-from jpaged.errors import RequestRejected
+from jpaged.errors import RequestFailed, RequestRejected
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
@@ -43,9 +43,13 @@ class LiveRequests:
 
     def add(self, request: Request, prompt_text: str | None, steered: bool) -> None:
         sequences = self.scheduler.add(request, is_steered=steered)
-        self._states[request.id] = RequestState(
-            request, prompt_text, sequences, self.tokenizer, wall_arrival=time.time()
-        )
+        try:
+            self._states[request.id] = RequestState(
+                request, prompt_text, sequences, self.tokenizer, wall_arrival=time.time()
+            )
+        except BaseException:
+            self.scheduler.abort(request.id)
+            raise
 
     def add_beam_search(
         self, request: Request, prompt_text: str | None, params: BeamSearchParams
@@ -103,27 +107,64 @@ class LiveRequests:
         output: StepOutput | None,
         batch: ScheduledBatch | None,
     ) -> None:
-        """Enters what a step answered, if there was one: tokens, candidates, ends."""
+        """Enters what a step answered, if there was one: tokens, candidates, ends.
+
+        Raises `RequestFailed` where that was not possible; then those requests have been ended,
+        and the others have theirs.
+        """
         if output is None or batch is None:
             return
-        self._take_prompt_logprobs(batch, output)
+        failures: dict[str, Exception] = {}
+        self._take_prompt_logprobs(batch, output, failures)
         rows = {sequence: row for row, (sequence, _) in enumerate(batch.items)}
         moved: dict[str, RequestState | BeamSearchState] = {}
         for sequence in advanced:
-            state = self._states.get(sequence.request.id)
-            if state is not None:  # None: aborted while its step ran
+            request_id = sequence.request.id
+            state = self._states.get(request_id)
+            if state is None:  # aborted while its step ran
+                continue
+            try:
                 state.take(sequence, rows[sequence], output, self.scheduler)
-                moved[sequence.request.id] = state
+            except Exception as error:  # one request's text must not be everybody's end
+                failures[request_id] = error
+            moved[request_id] = state
         for request_id, state in moved.items():
+            if request_id not in failures:
+                self._report(request_id, state, failures)
+        if failures:
+            self._fail(failures)
+
+    def _report(
+        self,
+        request_id: str,
+        state: RequestState | BeamSearchState,
+        failures: dict[str, Exception],
+    ) -> None:
+        try:
+            if state.is_due:
+                self._outputs.append(state.output())
             if state.is_finished:
                 del self._states[request_id]
-        self._outputs += [state.output() for state in moved.values() if state.is_due]
+        except Exception as error:  # as above
+            failures[request_id] = error
 
-    def _take_prompt_logprobs(self, batch: ScheduledBatch, output: StepOutput) -> None:
+    def _take_prompt_logprobs(
+        self, batch: ScheduledBatch, output: StepOutput, failures: dict[str, Exception]
+    ) -> None:
         for row, (first, entries) in output.prompt_logprobs.items():
-            state = self._states.get(batch.items[row][0].request.id)
+            request_id = batch.items[row][0].request.id
+            state = self._states.get(request_id)
             if isinstance(state, RequestState):
-                state.add_prompt_logprobs(first, entries)
+                try:
+                    state.add_prompt_logprobs(first, entries)
+                except Exception as error:  # as above
+                    failures[request_id] = error
+
+    def _fail(self, failures: dict[str, Exception]) -> None:
+        self.abort(failures)
+        reasons = {each: f"{type(error).__name__}: {error}" for each, error in failures.items()}
+        text = "; ".join(f"request {each} failed: {reason}" for each, reason in reasons.items())
+        raise RequestFailed(text, reasons) from next(iter(failures.values()))
 
     def pop_outputs(self) -> list[RequestOutput]:
         outputs, self._outputs = self._outputs, []

@@ -51,14 +51,14 @@ class LLM:
         `RequestRejected` before anything is run if any prompt or parameter is bad.  Ctrl-C
         aborts this call's requests and leaves the engine usable.
         """
-        each_prompt: list[Any] = [prompts] if _is_one(prompts) else list(prompts)
-        params = _one_each("sampling_params", sampling_params, len(each_prompt))
+        each_prompt: list[Any] = [prompts] if is_one(prompts) else list(prompts)
+        params = one_each("sampling_params", sampling_params, len(each_prompt))
         defaults = self.get_default_sampling_params()
-        priorities = _one_each("priority", priority, len(each_prompt))
-        each_terms = _one_each("terms", terms, len(each_prompt))
+        priorities = one_each("priority", priority, len(each_prompt))
+        each_terms = one_each("terms", terms, len(each_prompt))
         checked = [
             self.llm_engine.check(
-                self._next_id(), prompt, _final(each or defaults), level or 0, terms=known
+                self._next_id(), prompt, final(each or defaults), level or 0, terms=known
             )
             for prompt, each, level, known in zip(
                 each_prompt, params, priorities, each_terms, strict=True
@@ -115,8 +115,8 @@ class LLM:
         with pages that beams share.  concurrency_limit: at most so many prompts at a time.  Raises
         `RequestRejected` before anything is run if any prompt or parameter is bad.
         """
-        each_prompt: list[Any] = [prompts] if _is_one(prompts) else list(prompts)
-        priorities = _one_each("priority", priority, len(each_prompt))
+        each_prompt: list[Any] = [prompts] if is_one(prompts) else list(prompts)
+        priorities = one_each("priority", priority, len(each_prompt))
         checked = [
             self.llm_engine.check_beam_search(self._next_id(), prompt, params, level or 0)
             for prompt, level in zip(each_prompt, priorities, strict=True)
@@ -187,14 +187,15 @@ class LLM:
         self.close()
 
 
-def _is_one(prompts: object) -> bool:
+def is_one(prompts: object) -> bool:
     """True for a single prompt; a flat list of token ids is one."""
     if isinstance(prompts, str | dict) or not isinstance(prompts, Iterable):
         return True
     return isinstance(prompts, Sequence) and bool(prompts) and isinstance(prompts[0], int)
 
 
-def _one_each(name: str, value: Any, count: int) -> list:
+def one_each(name: str, value: Any, count: int) -> list:
+    """A value for each of so many prompts.  Raises `RequestRejected` where the numbers differ."""
     if not isinstance(value, Sequence):
         return [value] * count
     if len(value) != count:
@@ -204,7 +205,8 @@ def _one_each(name: str, value: Any, count: int) -> list:
     return list(value)
 
 
-def _final(params: SamplingParams) -> SamplingParams:
+def final(params: SamplingParams) -> SamplingParams:
+    """The same, but reported once, at the end."""
     check_type("sampling_params", params, SamplingParams)
     return dataclasses.replace(params, output_kind=RequestOutputKind.FINAL_ONLY)
 

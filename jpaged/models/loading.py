@@ -6,10 +6,12 @@
 Nothing is allocated before the names and shapes are known.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 
 from converters import Checkpoint, convert
@@ -39,6 +41,10 @@ class AbstractModel:
     @property
     def vocab(self) -> int:
         return self.config.vocab
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.params))
 
     @property
     def max_positions(self) -> int:

@@ -22,6 +22,7 @@ from jpaged.runner.program import SCORED_ROWS, StepProgram
 from jpaged.sampling.sampler import Logprobs
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput, TokenLogprobs
 from jpaged.scheduling.buckets import Bucket, BucketLadder
+from jpaged.scheduling.request import Sequence
 from jpaged.weights.functional import Params, num_bytes
 from pallas_kernels.paged_attention.tiles import (
     keys_from_tiles,
@@ -86,7 +87,11 @@ class DeviceExecutor:
         self._launched.append(bucket)
         if self.script:
             self.script.popleft()
-        inputs, sampling, scores_prompt = self.program.packer.pack(batch, bucket)
+        try:
+            inputs, sampling, scores_prompt = self.program.packer.pack(batch, bucket)
+        except BaseException:
+            self.program = self.program.twin()  # who has just sat down may have no rows yet
+            raise
         before = self.late.count
         self._move_pages(batch)
         logprobs = None
@@ -103,6 +108,26 @@ class DeviceExecutor:
             self._tokens, logprobs = resample(answer.logits, answer.tokens, sampling)
         starts = [sequence.num_computed for sequence, _ in batch.items] if scores_prompt else []
         return Handle(batch, starts, self._tokens, logprobs, answer.hidden)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the cache is still there after an exception: it is given away to each step."""
+        owned = jax.tree.leaves((self.kv_pages, self._tokens))
+        try:
+            jax.block_until_ready(owned)
+        except RuntimeError:  # the step that was to write it failed, or took it along
+            return False
+        return not any(leaf.is_deleted() for leaf in owned)
+
+    def culprits(self, batch: ScheduledBatch) -> list[Sequence]:
+        """The sequences whose own options make packing a batch raise."""
+        found = []
+        for sequence, _ in batch.items:
+            try:
+                self.program.packer.rehearse(sequence)
+            except Exception:  # the very one, as a rule, that the whole batch raised
+                found.append(sequence)
+        return found
 
     def pop_launched(self) -> list[Bucket]:
         """The shapes of the steps submitted since this was asked before; of the latest few."""

@@ -89,6 +89,12 @@ class StepPacker:
         inputs = StepInput(tokens, from_previous, table, sample_at, np.int32(len(taken)), draw)
         return Packed(inputs, sampling, self.sampling.scores_prompt(seats))
 
+    def rehearse(self, sequence: Sequence) -> None:
+        """Raises what a sequence's own options make of a step, if they do."""
+        alone = SamplingRows(1, self.vocab, self.sampling.max_model_len)
+        alone.take_seat(0, sequence)
+        alone.of(np.array([0]), [sequence])
+
     def blank(self, bucket: Bucket) -> StepInput:
         """A step without sequences, of the bucket's shapes and types."""
         T, B, N = bucket

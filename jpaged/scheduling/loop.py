@@ -91,12 +91,17 @@ class ServingLoop[Handle]:
         self._underway: deque[Underway[Handle]] = deque()
         self._last_end = 0.0
         self._must_wait = False  # a batch was taken back: the executor may have seen it
+        # what the executor raised for, when `step` raises: a batch that was not sent, and was taken
+        # back, or one that was not answered, and is under way
+        self.unsent: ScheduledBatch | None = None
+        self.unanswered: ScheduledBatch | None = None
 
     def step(self) -> tuple[list[Sequence], StepOutput | None, ScheduledBatch | None]:
         """One step.  Returns the sequences that got a token, and what was run; empty when idle.
 
         An interruption while it waits loses nothing: the next call waits for the same step.
         """
+        self.unsent = self.unanswered = None
         self.drop_ended()
         while len(self._underway) <= self.ahead and self._can_go_on() and self._launch():
             pass
@@ -113,7 +118,9 @@ class ServingLoop[Handle]:
             self._tell_ended()
             return [], None, None
         step = self._underway[0]
+        self.unanswered = step.batch
         output = self.executor.collect(step.handle)
+        self.unanswered = None
         advanced = self.scheduler.update(step.batch, output, self.clock())
         self._underway.popleft()
         self._must_wait = False
@@ -149,7 +156,7 @@ class ServingLoop[Handle]:
             handle = self.executor.submit(batch)
         except BaseException:
             self.scheduler.cancel(batch)
-            self._must_wait = True
+            self._must_wait, self.unsent = True, batch
             raise
         before = self.scheduler.counts.num_recomputed
         self.scheduler.advance(batch)

@@ -1,0 +1,266 @@
+"""The asynchronous engine: requests come and go while others run; each has a stream of its own."""
+
+import asyncio
+import atexit
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, Self
+
+from jpaged import policies
+from jpaged.engine.client import ModelCard, StepNews
+from jpaged.engine.defaults import sampling_defaults
+from jpaged.engine.door import CheckedRequest, Door, Prompt
+from jpaged.engine.llm import Params, final, is_one, one_each
+from jpaged.engine.llm_engine import LLMEngine
+from jpaged.engine.outputs import RequestOutput
+from jpaged.engine.stepping import Stepper
+from jpaged.engine.streams import Stream, Streams
+from jpaged.engine.tokenizer import Tokenizer
+from jpaged.errors import EngineDied, RequestRejected
+from jpaged.runner.memory import MemoryReport
+from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.policy import Policy
+from jpaged.scheduling.report import PageReport
+from jpaged.scheduling.request import Request
+from jpaged.scheduling.terms import NO_TERMS, Terms
+from jpaged.weights.folder import read_json
+
+
+class AsyncLLMEngine:
+    """Continuous batching for coroutines; an `EngineClient` in this process.
+
+        async with AsyncLLMEngine("demo") as engine:
+            async for output in engine.generate("Once upon a time", SamplingParams(max_tokens=40)):
+                print(output.outputs[0].text)
+
+    Options are those of `EngineConfig`.  The engine steps in a thread of its own, and serves any
+    event loop that asks, several too.  A request whose reader goes away is aborted.
+    """
+
+    def __init__(self, model: str, **options: Any):
+        engine = LLMEngine(model, **options)
+        self.card, self.stats = model_card(engine), engine.stats()
+        self.listeners: list[Callable[[StepNews], None]] = []
+        self._tokenizer, self._folder = engine.tokenizer, engine.folder
+        self._num_requests = 0
+        self._homes: dict[asyncio.AbstractEventLoop, Streams] = {}
+        self._stepper = Stepper(engine, self._hear)
+        self._stepper.ended.add_done_callback(lambda _: self._hear_end())
+        # a daemon, because Python waits for other threads before it closes what is left open
+        self._thread = threading.Thread(target=self._stepper.run, name="jpaged-engine", daemon=True)
+        self._thread.start()
+        atexit.register(self._stop)
+        if asyncio._get_running_loop() is not None:
+            self._streams()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises `RequestRejected` if the engine has none."""
+        if self._tokenizer is None:
+            raise RequestRejected("this engine was built with skip_tokenizer_init=True")
+        return self._tokenizer
+
+    @property
+    def door(self) -> Door:
+        return self.card.door(self._tokenizer)
+
+    @property
+    def is_healthy(self) -> bool:
+        return not self._stepper.ended.done()
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """The model's own, from its generation_config.json."""
+        return SamplingParams(**sampling_defaults(self._folder))
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        sampling_params: SamplingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        terms: Terms = NO_TERMS,
+    ) -> AsyncIterator[RequestOutput]:
+        """Yields what a request has said so far, after each step; deltas if its parameters say so.
+
+        sampling_params: the model's own if None.  Leaving the loop aborts the request.  Raises
+        `RequestRejected`, `RequestFailed`, and `EngineDied`.
+        """
+        params = sampling_params or self.get_default_sampling_params()
+        checked = self._check(prompt, params, request_id, priority, terms)
+        async with aclosing(self.stream(*checked)) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def agenerate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: Params | None = None,
+        *,
+        priority: int | Sequence[int] | None = None,
+        terms: Terms | Sequence[Terms] = NO_TERMS,
+    ) -> list[RequestOutput]:
+        """Generates for all prompts together; outputs are in the prompts' order.
+
+        As `LLM.generate`, beside whatever else runs.  Raises `RequestRejected` before anything is
+        run if any prompt or parameter is bad; cancelling it aborts its requests.
+        """
+        each_prompt: list[Any] = [prompts] if is_one(prompts) else list(prompts)
+        count, defaults = len(each_prompt), self.get_default_sampling_params()
+        checked = [
+            self._check(prompt, final(params or defaults), None, level or 0, known)
+            for prompt, params, level, known in zip(
+                each_prompt,
+                one_each("sampling_params", sampling_params, count),
+                one_each("priority", priority, count),
+                one_each("terms", terms, count),
+                strict=True,
+            )
+        ]
+        streams = [self.stream(*each) for each in checked]
+        try:
+            return [await anext(stream) for stream in streams]
+        finally:
+            for stream in streams:
+                await stream.aclose()
+
+    def _check(
+        self,
+        prompt: Prompt,
+        params: SamplingParams,
+        request_id: str | None,
+        priority: int,
+        terms: Terms,
+    ) -> CheckedRequest:
+        serial = self._num_requests
+        self._num_requests += 1
+        return self.door.admit(
+            f"async-{serial}" if request_id is None else request_id,
+            prompt,
+            params,
+            arrival=time.monotonic(),
+            priority=priority,
+            serial=serial,
+            terms=terms,
+        )
+
+    def stream(self, request: Request, prompt_text: str | None) -> Stream:
+        """Queues a request that the door let in; see `EngineClient`."""
+        if self._stepper.ended.done():
+            raise self._death()
+        own = self._streams()
+        if any(request.id in streams for streams in self._homes.values()):
+            raise RequestRejected(f"request id {request.id!r} is in flight; choose another")
+        stream = own.open(request.id, request.params.output_kind)
+        self._stepper.add(request, prompt_text)
+        return stream
+
+    async def abort(self, request_ids: Iterable[str]) -> None:
+        """Ends requests and frees their pages.  Their readers hear of it as `RequestFailed`."""
+        named = list(request_ids)
+        for streams in self._homes.values():
+            streams.abort(named)
+
+    async def page_report(self) -> PageReport:
+        """Who holds which part of the cache now.  `print` it for a table."""
+        return await self._call(LLMEngine.page_report)
+
+    async def memory_report(self) -> MemoryReport:
+        """What weights, cache and steps take, and what is free.  `print` it for a table."""
+        return await self._call(LLMEngine.memory_report)
+
+    async def set_policy(self, name: str | Policy) -> None:
+        """Lets another policy decide from the next step on; nobody in flight is harmed."""
+        policy = policies.resolve(name)
+        await self._call(lambda engine: engine.set_policy(policy))
+        self.card = replace(self.card, policy=name_of(name))
+
+    async def reset_prefix_cache(self) -> bool:
+        """Forgets all cached prefixes.  Requests in flight keep their pages."""
+        return await self._call(LLMEngine.reset_prefix_cache)
+
+    async def _call[Result](self, do: Callable[[LLMEngine], Result]) -> Result:
+        return await asyncio.wrap_future(self._stepper.call(do))
+
+    def _streams(self) -> Streams:
+        """Those of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._homes:
+            self._homes[loop] = Streams(self._stepper.abort)
+        return self._homes[loop]
+
+    def _hear(self, news: StepNews) -> None:
+        """In the engine's thread."""
+        self.stats = news.stats
+        for number, (loop, streams) in enumerate(list(self._homes.items())):
+            self._on(loop, self._deliver, streams, news, number == 0)
+
+    def _on(self, loop: asyncio.AbstractEventLoop, do: Callable[..., None], *arguments) -> None:
+        """Does something on a loop, one that was closed excepted: nobody reads there any more."""
+        try:
+            loop.call_soon_threadsafe(do, *arguments)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            self._homes.pop(loop, None)
+
+    def _deliver(self, streams: Streams, news: StepNews, is_first: bool) -> None:
+        """On a loop; listeners hear of it on the one that was there first."""
+        streams.deliver(news.outputs, news.failed, news.refused, news.aborted)
+        for listener in self.listeners if is_first else ():
+            listener(news)
+
+    def _hear_end(self) -> None:
+        for loop, streams in list(self._homes.items()):
+            self._on(loop, streams.fail_all, self._death)
+
+    def _death(self) -> EngineDied:
+        return EngineDied(self._stepper.ended.result() or "the engine was closed")
+
+    async def close(self) -> None:
+        """Ends what is in flight, frees the weights and the cache, and ends the thread."""
+        self._stepper.close()
+        await asyncio.shield(asyncio.wrap_future(self._stepper.ended))
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stepper.close()
+        self._thread.join()
+        atexit.unregister(self._stop)
+
+    async def __aenter__(self) -> Self:
+        self._streams()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def model_card(engine: LLMEngine) -> ModelCard:
+    """What is known of an engine's model and sizes."""
+    config, sizes, model = engine.config, engine.sizes, engine.model
+    return ModelCard(
+        name=config.model,
+        folder=str(engine.folder),
+        created=int(time.time()),
+        max_model_len=sizes.max_model_len,
+        vocab=model.vocab,
+        eos_token_ids=engine.eos_token_ids,
+        max_logprobs=config.max_logprobs,
+        seed=config.seed,
+        max_num_seqs=sizes.max_num_seqs,
+        max_num_batched_tokens=sizes.max_num_batched_tokens,
+        num_pages=sizes.num_pages,
+        page_size=sizes.page_size,
+        dtype=str(model.dtype),
+        architecture=(read_json(engine.folder, "config.json").get("architectures") or [""])[0],
+        num_parameters=model.num_parameters,
+        policy=name_of(config.policy),
+    )
+
+
+def name_of(policy: str | Policy) -> str:
+    return policy if isinstance(policy, str) else type(policy).__name__
