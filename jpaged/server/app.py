@@ -1,0 +1,114 @@
+"""The application: routes of all protocols behind the edge and the keys.
+
+    edge ─► keys ─► cross-origin rules ─► router of a protocol ─► Service
+
+A protocol is a router in a file of its own, and a row in `ROUTERS`.
+"""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from jpaged import __version__
+from jpaged.errors import RequestRejected
+from jpaged.server import probes
+from jpaged.server.auth import OPEN, Auth
+from jpaged.server.edge import Edge
+from jpaged.server.errors import ApiError, error_response
+from jpaged.server.openai import completions
+from jpaged.server.options import ServerOptions
+from jpaged.server.service import Service
+
+log = logging.getLogger(__name__)
+ROUTERS = (probes.router, completions.router)
+MAX_PROBLEMS = 5  # told of one request
+
+
+def build_app(service: Service, options: ServerOptions) -> FastAPI:
+    """The ASGI application of a server.  Begins and ends nothing: `serve.py` does."""
+    app = FastAPI(
+        title="jpaged",
+        version=__version__,
+        description="Paged LLM serving in JAX, in the words of OpenAI, vLLM, Ollama and KServe.",
+        middleware=_middleware(options),
+        exception_handlers={
+            HTTPException: _on_http_error,
+            RequestValidationError: _on_invalid,
+            RequestRejected: _on_rejected,
+            Exception: _on_anything,
+        },
+        redirect_slashes=False,
+        docs_url=None,  # its scripts would come from elsewhere
+        redoc_url=None,
+    )
+    app.state.service, app.state.options = service, options
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)
+    return app
+
+
+def _middleware(options: ServerOptions) -> list[Middleware]:
+    is_open = OPEN | {"/metrics"} if options.open_metrics else OPEN
+    origins = list(options.allowed_origins)
+    cors = [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout"],
+        )
+    ]
+    return [
+        Middleware(Edge, max_body_bytes=options.max_body_bytes),
+        *(cors if origins else ()),  # before the keys: a browser's preflight has none
+        Middleware(Auth, keys=options.api_key, is_open=frozenset(is_open)),
+    ]
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return error_response(error)
+
+
+async def _on_rejected(request: Request, error: Exception) -> Response:
+    return error_response(ApiError(400, str(error)[:2000]))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """Pydantic's problems: what, and in which field."""
+    assert isinstance(error, RequestValidationError)
+    problems, fields = [], []
+    for problem in error.errors()[:MAX_PROBLEMS]:
+        place = ".".join(str(step)[:100] for step in problem["loc"][1:])
+        fields.append(str(problem["loc"][1])[:100] if len(problem["loc"]) > 1 else None)
+        unknown = problem["type"] == "extra_forbidden"
+        problems.append(f"{place}: {'unknown field' if unknown else problem['msg']}")
+    return error_response(ApiError(400, "; ".join(dict.fromkeys(problems)), fields[0]))
+
+
+async def _on_anything(request: Request, error: Exception) -> Response:
+    """What nobody foresaw.  Its text is for the log: it could tell of the inside."""
+    log.error("request %s: %s", request.state.request_id, type(error).__name__, exc_info=error)
+    return error_response(ApiError(500, "Internal server error."))
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's, less the 422 that it promises and we never answer."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        for methods in schema["paths"].values():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema.get("components", {}).get("schemas", {}).pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

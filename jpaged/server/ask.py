@@ -1,0 +1,34 @@
+"""One request as all protocols mean it: what they are translated to, and all the service knows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jpaged.engine.door import Prompt
+from jpaged.sampling_params import SamplingParams
+from jpaged.scheduling.terms import NO_TERMS, Terms
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A prompt, or the messages of a chat, and what to do with them.
+
+    model: "", a name, name@version or name@label.  deadline: seconds; then it is aborted.  client:
+    whom limits count it for, "" for nobody.  truncate_prompt_tokens: keep so many of the prompt's
+    last tokens, -1 for as many as fit.  echo is for the protocol that asks: it wants the prompt back.
+    """
+
+    model: str
+    prompt: Prompt | None
+    messages: list[dict[str, Any]] | None
+    params: SamplingParams
+    request_id: str
+    priority: int = 0
+    terms: Terms = NO_TERMS
+    deadline: float | None = None
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    echo: bool = False
+    client: str = ""
+    cache_salt: str = ""
+    add_special_tokens: bool = True
+    truncate_prompt_tokens: int | None = None

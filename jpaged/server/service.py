@@ -1,0 +1,246 @@
+"""The one path of every request, whichever protocol brought it.
+
+    Ask ─► model ─► chat template ─► tokens ─► door ─► admission ─► Started ─► deltas
+           404      400              400       400     503, 429
+
+All that can be refused is refused by `start`, before an answer begins and before the engine hears of
+it.  A `Started` that is left aborts what still runs: no request outlives its reader.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from jpaged.engine.client import EngineDied, ModelCard, RequestFailed
+from jpaged.engine.outputs import RequestOutput
+from jpaged.errors import RequestRejected
+from jpaged.scheduling.request import Request
+from jpaged.server.admission import Ticket
+from jpaged.server.ask import Ask
+from jpaged.server.chat_template import Templates
+from jpaged.server.encoding import encode_prompt
+from jpaged.server.errors import (
+    ApiError,
+    DeadlineExceeded,
+    Draining,
+    EngineFailed,
+    ShuttingDown,
+)
+from jpaged.server.models import Models, Served
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.02
+
+
+class Service:
+    """listeners: hear of each request when it is over, and how it ended ("finished",
+    "disconnected", "deadline", "failed", "aborted"); `outcomes` counts them."""
+
+    def __init__(self, models: Models, templates: Templates, request_timeout: float | None = None):
+        self.models, self.templates, self.request_timeout = models, templates, request_timeout
+        self.is_draining = False
+        self.live: set[Started] = set()
+        self.outcomes: Counter[str] = Counter()
+        self.listeners: list[Callable[[Started, str], None]] = []
+        self._num_started = 0
+        self._ids: set[str] = set()
+
+    async def start(self, asks: Sequence[Ask]) -> list["Started"]:
+        """Lets in all of them or none.  They are of one model.
+
+        Raises `RequestRejected` (400), `UnknownModel` (404), `Overloaded` (503, or 429 for one
+        client) and `Draining` (503), before anything is queued.
+        """
+        self._refuse_when_draining()
+        served, client = self.models.find(asks[0].model), asks[0].client
+        if not served.engine.is_healthy:
+            raise EngineFailed("The engine of this model is not running.", status=503)
+        served.admission.check([0] * len(asks), client)  # spares the work for what is refused
+        with ExitStack() as until_queued:
+            until_queued.enter_context(served.hold())
+            requests = [await self._check(served, ask) for ask in asks]
+            self._refuse_when_draining()
+            sizes = [len(request.prompt) for request, _ in requests]
+            tickets = served.admission.enter(sizes, client, time.monotonic())
+        return [
+            Started(self, served, ask, request, text, ticket)
+            for ask, (request, text), ticket in zip(asks, requests, tickets, strict=True)
+        ]
+
+    def _refuse_when_draining(self) -> None:
+        if self.is_draining:
+            raise Draining
+
+    async def _check(self, served: Served, ask: Ask) -> tuple[Request, str | None]:
+        """The request as it would be queued, and its prompt's text if it came as text."""
+        arrival = time.monotonic()
+        tokens, text = await self.encode(served, ask)
+        prompt: dict[str, Any] = {"prompt_token_ids": tokens}
+        if text is not None:
+            prompt["prompt"] = text
+        if ask.cache_salt:
+            prompt["cache_salt"] = ask.cache_salt
+        self._num_started += 1
+        return served.engine.door.admit(
+            self._unique(ask.request_id),
+            prompt,  # type: ignore[arg-type]
+            ask.params,
+            arrival=arrival,
+            priority=ask.priority,
+            serial=self._num_started,
+            terms=ask.terms,
+        )
+
+    async def encode(self, served: Served, ask: Ask) -> tuple[list[int], str | None]:
+        """The prompt's tokens, and its text if it came as text or as a chat."""
+        if ask.messages is None:
+            assert ask.prompt is not None
+            return await encode_prompt(served, ask.prompt, ask)
+        text = await self.render(served, ask)
+        # the template writes the special tokens itself
+        return await encode_prompt(served, text, ask)
+
+    async def render(self, served: Served, ask: Ask) -> str:
+        if served.chat_template is None:
+            raise RequestRejected(
+                f"{served.name} has no chat template; send a prompt to /v1/completions, or start "
+                "the server with --chat-template"
+            )
+        options = {**served.template_words, **ask.template_options}
+        return await self.templates.render(served.chat_template, ask.messages or [], options)
+
+    def _unique(self, request_id: str) -> str:
+        """A client's id, but for one that is still in flight: it may be asking again."""
+        if request_id not in self._ids:
+            return request_id
+        return f"{request_id}-{self._num_started}"
+
+    def enter(self, started: "Started") -> None:
+        self.live.add(started)
+        self._ids.add(started.request.id)
+
+    def leave(self, started: "Started", outcome: str) -> None:
+        self.live.discard(started)
+        self._ids.discard(started.request.id)
+        self.outcomes[outcome] += 1
+        for listener in self.listeners:
+            listener(started, outcome)
+
+    def drain(self) -> None:
+        """Refuses new work from now on."""
+        self.is_draining = True
+
+    async def idle(self, seconds: float) -> bool:
+        """Waits until nothing is in flight, but not longer than that.  Whether it came to it."""
+        until = time.monotonic() + seconds
+        while self.live or any(not served.is_idle for served in self.models):
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+        return True
+
+    def abort_all(self) -> int:
+        """Ends all that is in flight with an error.  How many that were."""
+        self.drain()
+        for started in list(self.live):
+            started.fail(ShuttingDown())
+        return len(self.live)
+
+
+class Started:
+    """A request that was let in.  Leaving it, as a context manager, aborts what still runs."""
+
+    def __init__(
+        self,
+        service: Service,
+        served: Served,
+        ask: Ask,
+        request: Request,
+        prompt_text: str | None,
+        ticket: Ticket,
+    ):
+        self.service, self.served, self.ask = service, served, ask
+        self.request, self.prompt_text, self._ticket = request, prompt_text, ticket
+        self.card: ModelCard = served.engine.card
+        self._seconds = service.request_timeout if ask.deadline is None else ask.deadline
+        self._failure: ApiError | None = None
+        self._timer: asyncio.Timeout | None = None
+        self._stream: Any = None
+        self._outcome = "disconnected"
+        self._is_closed = False
+        service.enter(self)
+
+    @property
+    def prompt_token_ids(self) -> tuple[int, ...]:
+        return self.request.prompt
+
+    async def deltas(self) -> AsyncIterator[RequestOutput]:
+        """What is new, until it is finished.  Raises `ApiError`."""
+        self._stream = stream = self.served.engine.stream(self.request, self.prompt_text)
+        try:
+            while True:
+                output = await self._next(stream)
+                self.served.admission.begin(self._ticket, time.monotonic())
+                if any(each.finish_reason == "abort" for each in output.outputs):
+                    raise EngineFailed("The scheduler gave this request up.", status=503)
+                if output.finished:
+                    self._outcome = "finished"
+                yield output
+                if output.finished:
+                    return
+        except StopAsyncIteration:
+            self._outcome = "aborted"
+            raise EngineFailed("The request was aborted.", status=503) from None
+        except (EngineDied, RequestFailed) as error:
+            self._outcome = "failed"
+            log.warning("request %s failed: %s", self.request.id, error)
+            has_died = isinstance(error, EngineDied)
+            raise EngineFailed(
+                "The engine stopped." if has_died else "The engine failed on this request.",
+                status=503 if has_died else 500,
+            ) from error
+
+    async def _next(self, stream: AsyncIterator[RequestOutput]) -> RequestOutput:
+        """The next output, within the deadline, or as long as nobody calls `fail`."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            async with asyncio.timeout_at(self._until()) as self._timer:
+                return await anext(stream)
+        except TimeoutError:
+            if self._failure is None:
+                self._failure = DeadlineExceeded(self._seconds or 0.0)
+            self._outcome = "deadline" if self._failure.status_code == 504 else "aborted"
+            raise self._failure from None
+        finally:
+            self._timer = None
+
+    def _until(self) -> float | None:
+        """On the clock of the loop, which is that of arrivals."""
+        return None if self._seconds is None else self.request.arrival + self._seconds
+
+    def fail(self, error: ApiError) -> None:
+        """Lets whoever waits for its next output get this error instead."""
+        self._failure = error
+        if self._timer is not None:
+            self._timer.reschedule(0.0)
+
+    async def close(self) -> None:
+        """Aborts it if it still runs, and gives its place to others.  A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.served.admission.leave(self._ticket)
+        self.service.leave(self, self._outcome)
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    async def __aenter__(self) -> "Started":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
