@@ -17,16 +17,23 @@ from starlette.middleware.cors import CORSMiddleware
 
 from jpaged import __version__
 from jpaged.errors import RequestRejected
-from jpaged.server import probes
+from jpaged.server import admin, probes
 from jpaged.server.auth import OPEN, Auth
 from jpaged.server.edge import Edge
 from jpaged.server.errors import ApiError, error_response
-from jpaged.server.openai import completions
+from jpaged.server.openai import chat, completions, models, tokenize
 from jpaged.server.options import ServerOptions
 from jpaged.server.service import Service
 
 log = logging.getLogger(__name__)
-ROUTERS = (probes.router, completions.router)
+ROUTERS = (
+    probes.router,
+    completions.router,
+    chat.router,
+    models.router,
+    tokenize.router,
+    admin.router,
+)
 MAX_PROBLEMS = 5  # told of one request
 
 
@@ -86,7 +93,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems, fields = [], []
     for problem in error.errors()[:MAX_PROBLEMS]:
-        place = ".".join(str(step)[:100] for step in problem["loc"][1:])
+        place = ".".join(str(step)[:100] for step in problem["loc"][1:]) or "body"
         fields.append(str(problem["loc"][1])[:100] if len(problem["loc"]) > 1 else None)
         unknown = problem["type"] == "extra_forbidden"
         problems.append(f"{place}: {'unknown field' if unknown else problem['msg']}")
@@ -95,7 +102,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_anything(request: Request, error: Exception) -> Response:
     """What nobody foresaw.  Its text is for the log: it could tell of the inside."""
-    log.error("request %s: %s", request.state.request_id, type(error).__name__, exc_info=error)
+    request_id = request.scope.get("state", {}).get("request_id")
+    log.error("request %s: %s", request_id, type(error).__name__, exc_info=error)
     return error_response(ApiError(500, "Internal server error."))
 
 

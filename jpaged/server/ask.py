@@ -1,10 +1,9 @@
 """One request as all protocols mean it: what they are translated to, and all the service knows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jpaged.engine.door import Prompt
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.terms import NO_TERMS, Terms
 
@@ -15,11 +14,11 @@ class Ask:
 
     model: "", a name, name@version or name@label.  deadline: seconds; then it is aborted.  client:
     whom limits count it for, "" for nobody.  truncate_prompt_tokens: keep so many of the prompt's
-    last tokens, -1 for as many as fit.  echo is for the protocol that asks: it wants the prompt back.
+    last tokens, -1 for as many as fit.  echo: the protocol gives the prompt back, too.
     """
 
     model: str
-    prompt: Prompt | None
+    prompt: str | Sequence[int] | None
     messages: list[dict[str, Any]] | None
     params: SamplingParams
     request_id: str

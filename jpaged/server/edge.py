@@ -18,7 +18,6 @@ from jpaged.server.errors import ApiError, ClientGone, error_response
 # an encoded slash means one path to a proxy and another to a router; only names of models have them
 TRICKS = re.compile(rb"//|/\.\.?(/|$)|%2f|%5c|%2e|%00|\\", re.IGNORECASE)
 NAMED = re.compile(rb"/v[12]/models/[^/]+")
-JSON_TYPES = ("application/json", "application/json; charset=utf-8")
 
 
 class Edge:
@@ -27,14 +26,13 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await _refuse_socket(scope, send)
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         request_id = _wanted_id(headers)
         is_valid = request_id is None or limits.is_request_id(request_id)
-        scope["state"]["request_id"] = name = (
-            request_id if request_id and is_valid else secrets.token_hex(16)
-        )
+        name = request_id if request_id and is_valid else secrets.token_hex(16)
+        scope.setdefault("state", {})["request_id"] = name
         answer = _tagged(send, name.encode())
         try:
             if not is_valid:
@@ -82,6 +80,12 @@ class Edge:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"The body is over the limit of {self.max_body_bytes} bytes.")
+
+
+async def _refuse_socket(scope: Scope, send: Send) -> None:
+    """There is no WebSocket here, and no key was asked for yet."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
 
 
 def _wanted_id(headers: list[tuple[bytes, bytes]]) -> str | None:

@@ -1,8 +1,8 @@
 """Prompts to tokens, without holding up everybody else's streams."""
 
 import asyncio
+from collections.abc import Sequence
 
-from jpaged.engine.door import Prompt
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
 from jpaged.server.ask import Ask
@@ -11,7 +11,9 @@ from jpaged.server.models import Served
 CHARS_AT_ONCE = 4096  # longer texts are encoded in a thread: about a millisecond
 
 
-async def encode_prompt(served: Served, prompt: Prompt, ask: Ask) -> tuple[list[int], str | None]:
+async def encode_prompt(
+    served: Served, prompt: str | Sequence[int], ask: Ask
+) -> tuple[list[int], str | None]:
     """The tokens, and the text if it came as text.  Raises `RequestRejected`."""
     if not isinstance(prompt, str):
         return truncated(list(prompt), ask, served.engine.card.max_model_len), None

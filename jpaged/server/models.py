@@ -9,7 +9,7 @@ the new, move the label, unload the old: every request is served by the version 
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,17 +99,20 @@ class Models:
         self._aliases: dict[str, str] = {}
         self._loading: set[tuple[str, str]] = set()
 
-    def add(
-        self, name: str, engine: EngineClient, version: str = FIRST_VERSION, aliases: tuple = ()
-    ) -> Served:
-        """Serves an engine from now on.  aliases: other names for the same model."""
+    def add(self, name: str, engine: EngineClient, version: str = FIRST_VERSION) -> Served:
+        """Serves an engine from now on."""
         _check_names(name, version)
         self._refuse_known(name, version)
         served = Served.of(name, version, engine, self.new_admission(), self.chat_template)
         self._versions.setdefault(name, {})[version] = served
         self._labels.setdefault(name, {})
-        self._aliases |= dict.fromkeys(aliases, name)
         return served
+
+    def alias(self, name: str, others: Sequence[str]) -> None:
+        """Other names for the same model."""
+        for other in others:
+            _check_names(other)
+        self._aliases |= dict.fromkeys(others, name)
 
     def find(self, reference: str) -> Served:
         """ "" is the first model.  Raises `UnknownModel`."""
@@ -129,10 +132,11 @@ class Models:
         return (served for versions in self._versions.values() for served in versions.values())
 
     def names(self) -> dict[str, Served]:
-        """All references that `find` takes; names first, then versions and labels."""
+        """What `find` takes: names, then versions and labels of those that have several."""
         names = [*self._versions, *self._aliases]
-        names += [f"{each.name}@{each.version}" for each in self]
-        names += [f"{name}@{label}" for name, labels in self._labels.items() for label in labels]
+        for name, versions in self._versions.items():
+            known = (*versions, *self._labels[name])
+            names += [f"{name}@{each}" for each in known] if len(known) > 1 else ()
         return {name: self.find(name) for name in names}
 
     def labels(self, name: str) -> dict[str, str]:
@@ -167,7 +171,7 @@ class Models:
                 raise ApiError(400, f"{label!r} is a version; call the label something else.")
             if version is not None and version not in versions:
                 raise UnknownModel(f"{name}@{version}")
-        moved = self._labels[name] | labels
+        moved = {**self._labels[name], **labels}
         self._labels[name] = {label: to for label, to in moved.items() if to is not None}
 
     async def unload(self, name: str, version: str) -> None:
@@ -194,6 +198,11 @@ class Models:
     @property
     def is_healthy(self) -> bool:
         return all(served.engine.is_healthy for served in self)
+
+    @property
+    def are_alive(self) -> bool:
+        """False once an engine is gone for good."""
+        return not any(getattr(served.engine, "is_dead", False) for served in self)
 
     def _refuse_known(self, name: str, version: str) -> None:
         if version in self._versions.get(name, {}) or (name, version) in self._loading:

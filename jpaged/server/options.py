@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jpaged.errors import ConfigError
 from jpaged.server import limits
@@ -36,6 +38,17 @@ class ServerOptions:
     chat_template_timeout: float = 5.0
     model_root: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "ServerOptions":
+        """From options by name, those of others among them; lists are tuples here."""
+        known = {name: options[name] for name in OPTION_NAMES if name in options}
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in known.items()
+            }
+        )
 
     def __post_init__(self) -> None:
         problems = [*self._count_problems(), *self._second_problems(), *self._text_problems()]

@@ -3,8 +3,8 @@
     Ask ─► model ─► chat template ─► tokens ─► door ─► admission ─► Started ─► deltas
            404      400              400       400     503, 429
 
-All that can be refused is refused by `start`, before an answer begins and before the engine hears of
-it.  A `Started` that is left aborts what still runs: no request outlives its reader.
+All that can be refused is refused by `start`, before an answer begins and before the engine hears
+of it.  A `Started` that is left aborts what still runs: no request outlives its reader.
 """
 
 import asyncio
@@ -230,7 +230,7 @@ class Started:
             self._timer.reschedule(0.0)
 
     async def close(self) -> None:
-        """Aborts it if it still runs, and gives its place to others.  A second call does nothing."""
+        """Aborts it if it still runs, and gives its place to others.  Once is enough."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -1,4 +1,4 @@
-"""Renders chat templates in a process that may be killed: `python -m jpaged.server.template_worker`.
+"""Renders chat templates, in a process that may be killed.
 
     stdin   length, {"template": …, "messages": […], "options": {…}}
     stdout  length, {"text": …} or {"refused": …}

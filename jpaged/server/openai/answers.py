@@ -1,8 +1,12 @@
-"""What OpenAI's clients read.  Structs that msgspec writes: chunks are made for every token."""
+"""What OpenAI's clients read.  Structs that msgspec writes: chunks are made for every token.
+
+A field that is UNSET is left out: chunks are short, whole answers name what they lack.
+"""
 
 import time
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from jpaged.engine.outputs import RequestOutput
 
@@ -42,9 +46,9 @@ class CompletionChoice(msgspec.Struct):
     logprobs: CompletionLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
-    prompt_logprobs: PromptLogprobs | None = None
+    token_ids: list[int] | None | UnsetType = UNSET
+    prompt_token_ids: list[int] | None | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | None | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct):
@@ -52,7 +56,7 @@ class Completion(msgspec.Struct):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage | None = None
+    usage: Usage | UnsetType = UNSET
     object: str = "text_completion"
     system_fingerprint: str | None = None
 
@@ -101,9 +105,9 @@ class ChatCompletion(msgspec.Struct):
     prompt_token_ids: list[int] | None = None
 
 
-class Delta(msgspec.Struct, omit_defaults=True):
-    role: str | None = None
-    content: str | None = None
+class Delta(msgspec.Struct):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct):
@@ -111,19 +115,19 @@ class ChunkChoice(msgspec.Struct):
     delta: Delta
     logprobs: ChatLogprobs | None = None
     finish_reason: str | None = None
-    stop_reason: int | str | None = None
-    token_ids: list[int] | None = None
+    stop_reason: int | str | None | UnsetType = UNSET
+    token_ids: list[int] | UnsetType = UNSET
 
 
-class ChatChunk(msgspec.Struct, omit_defaults=True):
+class ChatChunk(msgspec.Struct):
     id: str
     created: int
     model: str
     choices: list[ChunkChoice]
-    object: str = msgspec.field(default_factory=lambda: "chat.completion.chunk")  # never left out
-    usage: Usage | None = None
+    object: str = "chat.completion.chunk"
     system_fingerprint: str | None = None
-    prompt_token_ids: list[int] | None = None
+    usage: Usage | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
 
 
 class ModelPermission(msgspec.Struct):

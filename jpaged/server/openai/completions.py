@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import APIRouter, Request, Response
+from msgspec import UNSET
 
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
 from jpaged.sampling_params import SamplingParams
@@ -111,7 +112,8 @@ class Writer:
             yield DONE
 
     def _completion(self, choices: list[CompletionChoice], usage: Usage | None) -> Completion:
-        return Completion(self.name, self.created, self.model, choices, usage)
+        counted = UNSET if usage is None else usage
+        return Completion(self.name, self.created, self.model, choices, counted)
 
     def _choices(self, at: int, output: RequestOutput) -> list[CompletionChoice]:
         self.tally.add(at, output, is_said=self.body.max_tokens != 0)
@@ -134,9 +136,11 @@ class Writer:
             choice.logprobs = completion_logprobs(
                 tokens, logprobs, body.logprobs, offset, self.spelling
             )
+        if not body.stream:
+            choice.token_ids = choice.prompt_token_ids = choice.prompt_logprobs = None
         if body.return_token_ids:
             choice.token_ids = sample.token_ids
-            choice.prompt_token_ids = output.prompt_token_ids if is_first else None
+            choice.prompt_token_ids = output.prompt_token_ids if is_first else UNSET
         if body.prompt_logprobs is not None and is_first:
             choice.prompt_logprobs = prompt_logprobs(output)
         return choice

@@ -1,0 +1,80 @@
+"""`jpaged serve MODEL`: the HTTP server."""
+
+import argparse
+import asyncio
+import os
+import sys
+from typing import Any
+
+import uvloop
+
+from jpaged.cli.options import ENGINE_HELP
+from jpaged.cli.server_options import gathered
+from jpaged.engine.client import EngineClient
+from jpaged.errors import ConfigError
+from jpaged.server.models import Launch
+from jpaged.server.options import ServerOptions
+from jpaged.server.serve import Server
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns what `Exit` says: 0 if everything that had begun was finished."""
+    options = gathered(vars(args), os.environ)
+    server_options = ServerOptions.of(options)
+    launch = launcher(options)
+    models = models_of(options)
+
+    async def serve() -> int:
+        aliases = options.get("served_model_name", [])[1:]
+        return await Server(models, launch, server_options, aliases).run(announce)
+
+    return uvloop.run(serve())
+
+
+def models_of(options: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, path) of each.  Raises `ConfigError`."""
+    found = []
+    if options.get("model"):
+        names = options.get("served_model_name", [options["model"]])
+        found.append((names[0], options["model"]))
+    for each in options.get("models", ()):
+        name, is_named, path = each.partition("=")
+        if not is_named or not name or not path:
+            raise ConfigError(f"--model {each}: write NAME=PATH, or MODEL without a flag")
+        found.append((name, path))
+    if not found:
+        raise ConfigError("no model to serve: name one, or --model NAME=PATH")
+    return found
+
+
+def launcher(options: dict[str, Any]) -> Launch:
+    """Makes engines with these options."""
+    engine_options = {name: options[name] for name in ENGINE_HELP if name in options}
+    if options.get("pretend"):
+        engine_options["pretend"] = options["pretend"]
+
+    async def in_this_process(name: str, path: str) -> EngineClient:
+        from jpaged.engine.async_engine import AsyncLLMEngine
+
+        return await asyncio.to_thread(AsyncLLMEngine, path, **engine_options)
+
+    async def in_its_own(name: str, path: str) -> EngineClient:
+        from jpaged.server.remote_engine import RemoteEngine
+
+        return await RemoteEngine.start(path, **engine_options)
+
+    return in_this_process if options.get("in_process") else in_its_own
+
+
+def announce(server: Server) -> None:
+    """One line, when it serves."""
+    host = server.options.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+    models = ", ".join(
+        f"{served.name} ({served.engine.card.num_pages} pages of "
+        f"{served.engine.card.page_size} tokens)"
+        for served in server.models
+    )
+    print(f"jpaged serves {models} at {url}", flush=True)
+    if not server.options.is_loopback and not server.options.api_key:
+        print("jpaged: anybody who reaches it may use it; set JPAGED_API_KEY", file=sys.stderr)
