@@ -11,6 +11,7 @@ import sys
 
 from jpaged import __version__
 from jpaged.cli.options import add_engine_flags, add_sampling_flags
+from jpaged.cli.server_options import add_serve_flags
 from jpaged.config import DTYPES
 
 MEASURES = "ttft_p50,ttft_p99,tpot_p99,latency_mean,tokens_per_second,hit_rate,recompute_tax"
@@ -34,6 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     chat.add_argument("--system", help="a system message to begin with")
     add_sampling_flags(chat, without=("n",))
     add_engine_flags(chat)
+
+    serve = commands.add_parser("serve", help="an HTTP server, for OpenAI's and vLLM's clients")
+    add_serve_flags(serve)
 
     info = commands.add_parser("info", help="what a model is, and what it needs")
     info.add_argument("model", help=MODEL_HELP)
