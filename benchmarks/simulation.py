@@ -2,8 +2,11 @@
 
     python benchmarks/simulation.py MODEL --out DIR
 
-What `jpaged calibrate` and `jpaged validate` do, in one process, so that each piece of some ten
-seconds can wait until nobody else computes, and is done again if somebody did meanwhile.
+What `jpaged calibrate` and `jpaged validate` do, in one process and in turns: a piece of
+calibration, then each load served once, and so on.  So a machine that is slower for some minutes,
+as shared ones are, is slower for both.  Each piece waits until nobody else computes, and is done
+again if somebody did meanwhile.  What is served has another seed, and other laws of length, than
+what is measured.
 """
 
 import argparse
@@ -11,66 +14,84 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import machine
 
 from jpaged.calibration.accuracy import Comparison
-from jpaged.calibration.calibrate import build_engine, frozen, options_of, shape_of, table_of
+from jpaged.calibration.calibrate import (
+    Steps,
+    build_engine,
+    frozen,
+    measure,
+    options_of,
+    table_of,
+)
 from jpaged.calibration.loads import Loads
 from jpaged.calibration.meter import Measured, metered
 from jpaged.calibration.open_loop import serve
+from jpaged.calibration.pace import pace
 from jpaged.calibration.validate import LOADS, compare, requests, saturation_rate
+from jpaged.calibration.workload import Known
 from jpaged.cli.calibrate import report as report_costs
 from jpaged.cli.validate import as_json, report
 from jpaged.engine.llm_engine import LLMEngine
+from jpaged.simulator.result import Result
 from jpaged.simulator.simulate import simulate
 from jpaged.simulator.table import FromTable
 
 OPTIONS = {"max_model_len": 512, "num_pages": 4096}
 FOREIGN = 0.1  # cores; more spoils a piece
+DRIFT = 0.06  # of the machine's pace
+PATIENCE = 60  # seconds
 MOST_TRIES = 6
 SEED = 1
 
 
-def undisturbed[Result](
-    piece: Callable[[], Result],
-    alone: Callable[[], AbstractContextManager] = nullcontext,
-) -> Result:
-    """Runs a piece when nobody else computes, again if somebody did; the last try counts anyway.
+class Undisturbed:
+    """Runs pieces when nobody else computes and the machine is as fast as at first, and again if
+    that changed meanwhile; the last try counts anyway.
 
     alone: holds others off meanwhile, where one can.
     """
-    for _ in range(MOST_TRIES):
-        while machine.foreign_load() > FOREIGN:
-            time.sleep(1)
-        with alone():
-            start, before = time.perf_counter(), machine.busy_elsewhere()
-            result = piece()
-            load = machine.cores_since(before, time.perf_counter() - start)
-        print(f"{time.perf_counter() - start:.0f} s, others took {load:.2f} cores", flush=True)
-        if load <= FOREIGN:
-            break
-    return result
+
+    def __init__(self, alone: Callable[[], AbstractContextManager] = nullcontext):
+        self.alone, self.pace = alone, 0.0
+
+    def __call__[Result](self, piece: Callable[[], Result]) -> Result:
+        for _ in range(MOST_TRIES):
+            with self.alone():
+                self._wait()
+                start, before = time.perf_counter(), machine.busy_elsewhere()
+                result = piece()
+                load = machine.cores_since(before, time.perf_counter() - start)
+                slowness = pace() / self.pace - 1
+            print(
+                f"{time.perf_counter() - start:.0f} s, others took {load:.2f} cores, "
+                f"{slowness:+.0%} slower at the end",
+                flush=True,
+            )
+            if load <= FOREIGN and abs(slowness) <= DRIFT:
+                break
+        return result
+
+    def _wait(self) -> None:
+        """Until it is quiet, and fast; a machine that stays slow has another pace now."""
+        for _ in range(PATIENCE):
+            if machine.foreign_load() > FOREIGN:
+                continue
+            now = pace()
+            self.pace = self.pace or now
+            if now <= (1 + DRIFT) * self.pace:
+                return
 
 
-def measure(engine: LLMEngine, seconds: float, seed: int) -> list[Measured]:
-    """Half of the time designed steps, half of it a mixture."""
-    loads = Loads(engine, seed)
+def serve_once(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[Measured]]:
+    engine.reset_prefix_cache()
     with frozen(), metered(engine) as meter:
-        start = time.perf_counter()
-        loads.designed(seconds / 2)
-        loads.mixed(max(0.0, seconds - (time.perf_counter() - start)))
-    return meter.steps
-
-
-def calibrated(
-    engine: LLMEngine, args: argparse.Namespace, alone: Callable[[], AbstractContextManager]
-) -> FromTable:
-    steps = []
-    for seed in range(args.pieces):
-        steps += undisturbed(lambda seed=seed: measure(engine, args.seconds, seed), alone)
-    return table_of(engine, steps)
+        return serve(engine, workload), meter.steps
 
 
 def run(
@@ -78,31 +99,41 @@ def run(
 ) -> None:
     engine = build_engine(args.model, **OPTIONS)
     Loads(engine, SEED).mixed(3.0)  # memory is touched for the first time
-    table = FromTable.load(args.costs) if args.costs else calibrated(engine, args, alone)
-    table.check(options_of(engine), shape_of(engine))
+    steps, capacity, undisturbed = Steps(), 0.0, Undisturbed(alone)
+    runs: dict[float, list] = {load: [] for load in args.loads}
+    for turn in range(args.repeats):
+        found = undisturbed(partial(measure, Loads(engine, turn), args.seconds))
+        steps = Steps(steps.mixed + found.mixed, steps.designed + found.designed)
+        if not capacity:
+            capacity = saturation_rate(engine, table_of(engine, steps), "fcfs", SEED)
+            workloads = {load: workload_at(engine, load * capacity, args) for load in runs}
+        for load, workload in workloads.items():
+            runs[load].append(undisturbed(partial(serve_once, engine, workload)))
+    table = replace(table_of(engine, steps), pace=undisturbed.pace)
+    print("\n".join(report_costs(table)), flush=True)
+    comparisons = [
+        compare(
+            load,
+            load * capacity,
+            [result for result, _ in runs[load]],
+            [step for _, metered_steps in runs[load] for step in metered_steps],
+            simulate("fcfs", workload, table, **options_of(engine)),
+            table,
+        )
+        for load, workload in workloads.items()
+    ]
+    print("\n".join(line for each in comparisons for line in report(each)), flush=True)
+    save(args, table, comparisons)
+
+
+def workload_at(engine: LLMEngine, rate: float, args: argparse.Namespace) -> list[Known]:
+    return requests(engine, rate, round(rate * args.seconds), SEED)
+
+
+def save(args: argparse.Namespace, table: FromTable, found: list[Comparison]) -> None:
     name = Path(args.out) / f"simulation-{table.of_model}"
     table.save(f"{name}-costs.json")
-    print("\n".join(report_costs(table)), flush=True)
-    capacity = saturation_rate(engine, table, "fcfs", SEED)
-    found: list[Comparison] = []
-    for load in args.loads:
-        rate = load * capacity
-        workload = requests(engine, rate, round(rate * args.seconds), SEED)
-        runs, metered_steps = [], []
-
-        def serve_once(workload=workload):
-            engine.reset_prefix_cache()
-            with frozen(), metered(engine) as meter:
-                return serve(engine, workload), meter.steps
-
-        for _ in range(args.repeats):
-            result, its_steps = undisturbed(serve_once, alone)
-            runs.append(result)
-            metered_steps += its_steps
-        simulated = simulate("fcfs", workload, table, **options_of(engine))
-        found.append(compare(load, rate, runs, metered_steps, simulated, table))
-        print("\n".join(report(found[-1])), flush=True)
-    said = {each: getattr(args, each) for each in ("seconds", "pieces", "repeats")}
+    said = {each: getattr(args, each) for each in ("seconds", "repeats")}
     told = {"machine": machine.describe(), "arguments": said, "options": OPTIONS}
     told["loads"] = [as_json(each) for each in found]
     Path(f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
@@ -112,10 +143,8 @@ def main(alone: Callable[[], AbstractContextManager] = nullcontext) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
-    parser.add_argument("--costs", help="a table that is there already; else one is measured")
     parser.add_argument("--seconds", type=float, default=12.0, help="of a piece")
-    parser.add_argument("--pieces", type=int, default=3, help="of calibration")
-    parser.add_argument("--repeats", type=int, default=3, help="of each load")
+    parser.add_argument("--repeats", type=int, default=3, help="of all pieces")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     run(parser.parse_args(), alone)
 

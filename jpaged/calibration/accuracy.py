@@ -17,7 +17,8 @@ class Comparison:
 
     is_saturated: see `is_saturated`, of most of the engine's runs.  step_error, step_bias: of
     the cost model for the engine's very steps, the median of relative errors, and how much longer
-    it takes all of them together for.
+    it takes all of them together for.  slowness: the machine's pace over that at which the costs
+    were measured: 1.3 is a machine that was slower by a third, which is no error of the simulation.
     """
 
     load: float
@@ -28,6 +29,7 @@ class Comparison:
     is_saturated: bool
     step_error: float = 0.0
     step_bias: float = 0.0
+    slowness: float = 1.0
 
     def mean(self, name: str) -> float:
         return sum(run[name] for run in self.measured) / len(self.measured)

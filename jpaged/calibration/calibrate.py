@@ -4,27 +4,33 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import jax
 import numpy as np
 
-from jpaged.calibration.fit import fit, telling
+from jpaged.calibration.fit import fit, scattered, taken
 from jpaged.calibration.loads import Loads
 from jpaged.calibration.meter import Measured, metered
+from jpaged.calibration.pace import pace
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.progress import progress
+from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.model_shape import BYTES, ModelShape
 from jpaged.simulator.table import FromTable
 
 HELD_OUT = 0.2  # of the steps: the fit does not see them
 WARM = 0.05  # of the time: memory is touched for the first time, caches fill
-DESIGNED = 0.5  # of the rest
+DESIGNED = 0.25  # of the rest, but each shape a few times at least
+PLENTY = 50  # mixed steps of a shape
+ENOUGH = 10  # steps of a bucket that tell how they scatter
 
 
 def build_engine(model: str, **options: Any) -> LLMEngine:
@@ -32,29 +38,53 @@ def build_engine(model: str, **options: Any) -> LLMEngine:
     return LLMEngine(model, **{"skip_tokenizer_init": True, "warmup": "full", **options})
 
 
+@dataclass(frozen=True)
+class Steps:
+    """What a calibration measured.  mixed: as users' requests make them.  designed: one after
+    another, of every shape; what surrounds them is like nothing that users do."""
+
+    mixed: list[Measured] = field(default_factory=list)
+    designed: list[Measured] = field(default_factory=list)
+
+    @property
+    def telling(self) -> list[Measured]:
+        """The mixed ones, and designed ones of shapes that these have seldom."""
+        seen = Counter(each.shape.bucket for each in self.mixed)
+        return self.mixed + [each for each in self.designed if seen[each.shape.bucket] < PLENTY]
+
+
 def calibrate(engine: LLMEngine, seconds: float = 60.0, seed: int = 0) -> FromTable:
     """What the steps of this engine cost, measured for about so long, on every compiled shape.
 
     The engine must have nothing to do.  Fit errors in the table are of steps that were held out.
     """
-    loads = Loads(engine, seed)
-    with frozen(), progress(0, "Measuring", "step") as bar, metered(engine) as meter:
-        loads.mixed(WARM * seconds)
-        meter.steps.clear()
+    loads, before = Loads(engine, seed), pace()
+    loads.mixed(WARM * seconds)
+    with progress(0, "Measuring", "step") as bar:
+        table = table_of(engine, measure(loads, (1 - WARM) * seconds, bar.update), seed)
+    return replace(table, pace=fmean([before, pace()]))
+
+
+def measure(
+    loads: Loads, seconds: float, on_steps: Callable[[int], object] = lambda num: None
+) -> Steps:
+    """Measures steps for about so long.  on_steps hears how many there are more, now and then."""
+    with frozen(), metered(loads.engine) as meter:
         start = time.perf_counter()
-        loads.designed(
-            DESIGNED * (1 - WARM) * seconds, lambda: bar.update(len(meter.steps) - bar.n)
-        )
-        loads.mixed(max(0.0, (1 - WARM) * seconds - (time.perf_counter() - start)))
-        bar.update(len(meter.steps) - bar.n)
-    return table_of(engine, meter.steps, seed)
+        loads.designed(DESIGNED * seconds)
+        designed = list(meter.steps)
+        on_steps(len(designed))
+        meter.steps.clear()
+        loads.mixed(max(0.0, seconds - (time.perf_counter() - start)))
+        on_steps(len(meter.steps))
+    return Steps(meter.steps, designed)
 
 
-def table_of(engine: LLMEngine, steps: Sequence[Measured], seed: int = 0) -> FromTable:
+def table_of(engine: LLMEngine, steps: Steps, seed: int = 0) -> FromTable:
     """The cost table that these steps of an engine give."""
     rng = Random(seed)
     seen, held_out = [], []
-    for each in steps:
+    for each in steps.telling:
         (held_out if rng.random() < HELD_OUT else seen).append(each)
     found = fit(seen, engine.sizes.buckets.all)
     table = FromTable(
@@ -66,7 +96,28 @@ def table_of(engine: LLMEngine, steps: Sequence[Measured], seed: int = 0) -> Fro
         shape=shape_of(engine),
         engine=options_of(engine),
     )
-    return with_errors(table, held_out)
+    return with_errors(with_spreads(table, seen), held_out)
+
+
+def with_spreads(table: FromTable, steps: Sequence[Measured]) -> FromTable:
+    """The table with how single steps scatter, by bucket; those of few steps are like all."""
+    exact = [each for each in steps if each.is_exact]
+    device = np.array([each.most / table.seconds(each.shape) for each in exact])
+    host = np.array([each.host / table.host(each.shape) for each in steps])
+
+    def spread(shares: np.ndarray, of: Sequence[Measured], bucket: Bucket) -> float:
+        mine = np.array([each.shape.bucket == bucket for each in of], bool)
+        return scattered(shares[mine] if mine.sum() >= ENOUGH else shares)
+
+    rows = {
+        bucket: replace(
+            row,
+            spread=spread(device, exact, bucket),
+            host_spread=spread(host, steps, bucket),
+        )
+        for bucket, row in table.rows.items()
+    }
+    return replace(table, rows=rows)
 
 
 def with_errors(table: FromTable, held_out: Sequence[Measured]) -> FromTable:
@@ -74,9 +125,8 @@ def with_errors(table: FromTable, held_out: Sequence[Measured]) -> FromTable:
 
     bias: by how much all of them together would take longer, or less long, than they did.
     """
-    held_out = telling(held_out)
     predicted = np.array([table.seconds(each.shape) for each in held_out])
-    measured = np.array([each.seconds for each in held_out])
+    measured = taken(held_out, predicted)
     errors = abs(predicted - measured) / measured
     rows = {}
     for bucket, row in table.rows.items():

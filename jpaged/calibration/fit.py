@@ -5,23 +5,28 @@
 Least squares on the relative error.  It is relative to what the fit expects, not to what was
 measured: the latter would listen to the quick steps more than to the slow ones, and the sum of all
 steps would come out too short.
+
+Of many steps only bounds are known (see `Measured`), and those whose end was waited for are the
+slow ones of their kind: they alone would tell of a slower device.  So each bounded step counts as
+what it takes on average within its bounds, by the fit and its spread so far, until neither moves
+(expectation and maximisation; Tobin, Econometrica 26, 1958, for bounds on one side).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 
 from jpaged.calibration.meter import Measured
 from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.table import Row
 
 COMMON = ("read", "pair", "sequence", "moved")
-HOST = ("host_seconds", "host_prompts", "host_token", "host_sequence")
-ROUNDS = 8  # of weighting anew
+HOST = ("host_seconds", "host_prompt", "host_token", "host_sequence")
+ROUNDS = 16  # of weighting anew
 PAUSE = 3.0  # a step that took so many times what it should was held up by somebody else
-ENOUGH = 10  # exact steps of a bucket
+SPREAD = 0.3  # of steps around what they should take, to begin with
 PRIOR = 2.0  # measurements that all steps of its kind count for in a bucket
 KINDS = (True, False)  # decode steps, and steps with prompts
 
@@ -42,37 +47,73 @@ def fit(steps: Sequence[Measured], buckets: Sequence[Bucket]) -> Fit:
     """
     if not steps:
         raise ValueError("no step was measured; let the calibration run for longer")
-    host = _fit_host(steps)
-    steps = telling(steps)
-    seconds = np.array([each.seconds for each in steps])
+    bounds = np.array([[each.least, each.most] for each in steps])
     kinds = [is_decode(bucket) for bucket in buckets]
-    usual = _fit(_features(steps, [is_decode(each.shape.bucket) for each in steps], KINDS), seconds)
+    usual = _fit(_features(steps, [is_decode(each.shape.bucket) for each in steps], KINDS), bounds)
     prior = _prior(usual, buckets, kinds)
     features = _features(steps, [each.shape.bucket for each in steps], buckets)
-    found = [float(value) for value in _fit(features, seconds, *prior)]
+    found = [float(value) for value in _fit(features, bounds, *prior)]
     count = len(buckets)
+    host_of, host = _fit_host(steps, buckets)
     return Fit(
-        rows={b: Row(found[i], found[count + i]) for i, b in enumerate(buckets)},
+        rows={b: Row(found[i], found[count + i], host_of[b]) for i, b in enumerate(buckets)},
         common=dict(zip(COMMON, found[2 * count :], strict=True)),
         host=host,
     )
 
 
-def _fit_host(steps: Sequence[Measured]) -> dict[str, float]:
+def _fit_host(
+    steps: Sequence[Measured], buckets: Sequence[Bucket]
+) -> tuple[dict[Bucket, float], dict[str, float]]:
+    """What steps of each bucket take the host beyond those that take it least; and HOST."""
+    bounds = np.array([[each.host, each.host] for each in steps])
+    kinds = [is_decode(each.shape.bucket) for each in steps]
+    usual = _fit(_host_features(steps, kinds, KINDS), bounds)
+    prior = np.zeros((len(buckets), len(buckets) + len(HOST) - 1))
+    for i, bucket in enumerate(buckets):
+        prior[i, i] = 1 / max(usual[KINDS.index(is_decode(bucket))], 1e-6)
+    features = _host_features(steps, [each.shape.bucket for each in steps], buckets)
+    found = [float(value) for value in _fit(features, bounds, prior, np.ones(len(buckets)))]
+    bases, common = found[: len(buckets)], found[len(buckets) :]
+    least = min(bases)
+    rest = {bucket: base - least for bucket, base in zip(buckets, bases, strict=True)}
+    return rest, dict(zip(HOST, (least, *common), strict=True))
+
+
+def _host_features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> np.ndarray:
+    inside = [[group == name for name in names] for group in groups]
     shapes = [each.shape for each in steps]
-    rows = [[1, s.num_tokens > s.num_sequences, s.num_tokens, s.num_sequences] for s in shapes]
-    found = _fit(np.array(rows, float), np.array([each.host for each in steps]))
-    return dict(zip(HOST, map(float, found), strict=True))
+    common = [[s.num_prompts, s.num_tokens, s.num_sequences] for s in shapes]
+    return np.concatenate([np.array(inside, float), np.array(common, float)], axis=1)
 
 
-def telling(steps: Sequence[Measured]) -> list[Measured]:
-    """The steps that tell what the device takes: of each bucket the exact ones.
+def likely(bounds: np.ndarray, expected: np.ndarray, spread: float) -> np.ndarray:
+    """What steps took, as shares of what was expected: the mean of a normal law of this spread
+    within the bounds, [steps, 2]; exact ones are what they are."""
+    low, high = np.minimum(bounds / expected[:, None], PAUSE).T
+    at_low, at_high = (low - 1) / spread, (high - 1) / spread
+    mass = ndtr(at_high) - ndtr(at_low)
+    shift = (_density(at_low) - _density(at_high)) / np.maximum(mass, 1e-12)
+    # beyond eight spreads there is no mass to speak of: the bound that is nearer
+    return np.where(mass > 1e-12, np.clip(1 + spread * shift, low, high), np.clip(1, low, high))
 
-    Where there are too few, the host is slower than the device, and all of them bound it from
-    above; more cannot be known, nor does it matter.
-    """
-    num_exact = Counter(each.shape.bucket for each in steps if each.is_exact)
-    return [each for each in steps if each.is_exact or num_exact[each.shape.bucket] < ENOUGH]
+
+def taken(steps: Sequence[Measured], expected: np.ndarray) -> np.ndarray:
+    """Seconds that steps took; of those that are bounded only, what is likely where so much was
+    expected."""
+    bounds = np.array([[each.least, each.most] for each in steps])
+    is_exact = bounds[:, 0] == bounds[:, 1]
+    spread = spread_of(bounds[is_exact, 0] / expected[is_exact]) if is_exact.any() else SPREAD
+    return np.where(is_exact, bounds[:, 1], expected * likely(bounds, expected, spread))
+
+
+def scattered(shares: np.ndarray) -> float:
+    """The deviation of the logarithm of these shares of what was expected; pauses are cut off."""
+    return float(np.std(np.log(np.clip(shares, 1 / PAUSE, PAUSE)))) if len(shares) > 1 else 0.0
+
+
+def _density(at: np.ndarray) -> np.ndarray:
+    return np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi)
 
 
 def is_decode(bucket: Bucket | None) -> bool:
@@ -90,20 +131,27 @@ def _features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> n
 
 def _fit(
     features: np.ndarray,
-    seconds: np.ndarray,
+    bounds: np.ndarray,
     prior: np.ndarray | None = None,
     wanted: np.ndarray | None = None,
 ) -> np.ndarray:
     """Costs of least relative error; prior, wanted: equations that are there beside the steps."""
-    expected, costs = seconds, np.zeros(features.shape[1])
+    is_exact = bounds[:, 0] == bounds[:, 1]
+    expected, costs, spread = np.maximum(bounds[:, 1], 1e-6), np.zeros(features.shape[1]), SPREAD
     for _ in range(ROUNDS):
-        matrix = features / expected[:, None]
-        share = np.minimum(seconds / expected, PAUSE)
+        matrix, share = features / expected[:, None], likely(bounds, expected, spread)
         if prior is not None and wanted is not None:
             matrix, share = np.concatenate([matrix, prior]), np.concatenate([share, wanted])
         costs = _solve(matrix, share)
         expected = np.maximum(features @ costs, 1e-6)
+        if is_exact.any():
+            spread = spread_of(bounds[is_exact, 0] / expected[is_exact])
     return costs
+
+
+def spread_of(shares: np.ndarray) -> float:
+    """Of what steps took around what they should: of most of them, pauses do not count."""
+    return float(np.clip(np.median(abs(shares - 1)) * 1.48, 0.02, 1.0))
 
 
 def _prior(

@@ -8,18 +8,24 @@ say one token and leave.  So a step of any number of tokens follows from any num
 """
 
 import time
-from collections.abc import Callable
 from itertools import count
 from random import Random
+from statistics import fmean
 
+from jpaged.calibration.open_loop import serve
+from jpaged.calibration.workload import Known
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.sampling_params import SamplingParams
+from jpaged.simulator.result import Result
 
-BETWEEN = 3  # decode steps before each step with guests
-SHORT, MOST_TIMES = 512, 8  # tokens; shorter steps are repeated, so many times at most
+BETWEEN = 2  # decode steps before each step with guests
+SHORT, MOST_TIMES = 512, 3  # tokens; shorter steps are repeated, so many times at most
 ORDINARY = 3  # token ids below are often special
 SAMPLES = 4  # of a guest whose half-filled page is copied for each
 MOST_GUESTS = 8
+FEW = (1, 2, 3, 5)  # requests at a time; the compiled shapes are further ones
+# log-normal laws: logarithm of the median, spread of the logarithm
+PROMPTS, OUTPUTS = (3.5, 1.2), (3.5, 1.0)
 
 
 class Loads:
@@ -30,7 +36,7 @@ class Loads:
         # drawn once: what a driver does between two steps is taken for the engine's own work
         self.vocab = range(min(ORDINARY, engine.model.vocab - 1), engine.model.vocab)
         self.words = self.rng.choices(self.vocab, k=4 * engine.sizes.max_model_len)
-        self.serials = count()
+        self.serials, self.prompts = count(), count()
         buckets = engine.sizes.buckets
         self.tokens = sorted({bucket.num_tokens for bucket in buckets.mixed})
         times = [min(MOST_TIMES, max(1, SHORT // each)) for each in self.tokens]
@@ -39,7 +45,7 @@ class Loads:
         self.visits = [(low + 1, high) for low, high, repeats in spans for _ in range(repeats)]
         self.rungs = sorted({bucket.num_sequences for bucket in buckets.decode})
 
-    def designed(self, seconds: float, on_round: Callable[[], object] = lambda: None) -> None:
+    def designed(self, seconds: float) -> None:
         """Rounds of all populations, in a new order each time, for about so long; all once at
         least."""
         end = time.perf_counter() + seconds
@@ -48,34 +54,45 @@ class Loads:
             self.rng.shuffle(populations)
             for population in populations:
                 self._round(population)
-                on_round()
             if time.perf_counter() >= end:
                 return
 
-    def mixed(self, seconds: float) -> None:
-        """As many requests at a time as chance will have it, and now and then as many others."""
-        engine, rng, end = self.engine, self.rng, time.perf_counter() + seconds
-        target = 1
-        half = engine.sizes.max_model_len // 2
-        while time.perf_counter() < end:
-            if rng.random() < 0.02:
-                target = rng.choice([2, 4, *self.rungs])
-            while engine.get_num_unfinished_requests() < min(target, engine.sizes.max_num_seqs):
-                prompt, output = rng.lognormvariate(3.5, 1.2), rng.lognormvariate(3.5, 1.0)
-                self._add(_within(prompt, 1, half), _within(output, 1, half - 1))
-            engine.step()
-        self._finish()
+    def mixed(self, seconds: float) -> Result:
+        """Requests that arrive by chance, as users send them, now few and now many at a time.
+
+        By Little's law as many are there as arrive while one of them stays: that many a second,
+        times what the latest stayed.
+        """
+        seats, end = self.engine.sizes.max_num_seqs, time.perf_counter() + seconds
+        crowds = sorted({min(each, seats) for each in (*FEW, *self.rungs)})
+        self.rng.shuffle(crowds)
+        served = serve(self.engine, self._arrivals(1, rate=1.0))
+        for index, crowd in enumerate(crowds):
+            stay = fmean([each.latency or 0.0 for each in served.ended[-crowd:]])
+            period = max(0.0, end - time.perf_counter()) / (len(crowds) - index)
+            count = max(1, round(period * crowd / stay))
+            found = serve(self.engine, self._arrivals(count, crowd / stay))
+            served.ended += found.ended
+            served.records += found.records
+        return served
+
+    def _arrivals(self, num_requests: int, rate: float) -> list[Known]:
+        half, now, found = self.engine.sizes.max_model_len // 2, 0.0, []
+        for _ in range(num_requests):
+            prompt, output = (self.rng.lognormvariate(*each) for each in (PROMPTS, OUTPUTS))
+            words = self._prompt(_within(prompt, 1, half))
+            name = f"calibration-{next(self.serials)}"
+            found.append(Known(name, now, tuple(words), _within(output, 1, half - 1)))
+            now += self.rng.expovariate(rate)
+        return found
 
     def _populations(self) -> list[int]:
-        """One inside each decode rung, and the rung itself."""
+        """One of each decode rung: the rung itself, or fewer."""
         seats = self.engine.sizes.max_num_seqs
         lows = [0, *self.rungs]
-        inside = {
-            self.rng.randint(low + 1, high)
-            for low, high in zip(lows, self.rungs, strict=False)
-            if low < seats
-        }
-        return sorted({min(n, seats) for n in (*inside, *self.rungs)})
+        spans = zip(lows, self.rungs, strict=False)
+        found = {self.rng.choice([high, self.rng.randint(low + 1, high)]) for low, high in spans}
+        return sorted({min(each, seats) for each in found})
 
     def _round(self, population: int) -> None:
         sizes = self.engine.sizes
@@ -117,14 +134,17 @@ class Loads:
             self._add(length, 1)
 
     def _add(self, num_prompt: int, num_output: int, samples: int = 1) -> None:
-        serial, start = next(self.serials), self.rng.randrange(len(self.words) - num_prompt)
-        # no two begin alike, or the prefix cache would find the second
-        head = [self.vocab[each % len(self.vocab)] for each in (serial, serial // len(self.vocab))]
-        prompt = [*head, *self.words[start : start + num_prompt]][:num_prompt]
+        prompt = self._prompt(num_prompt)
         params = SamplingParams(
             n=samples, temperature=float(samples > 1), max_tokens=num_output, ignore_eos=True
         )
-        self.engine.add_request(f"calibration-{serial}", prompt, params)
+        self.engine.add_request(f"calibration-{next(self.serials)}", prompt, params)
+
+    def _prompt(self, length: int) -> list[int]:
+        """No two begin alike, or the prefix cache would find the second."""
+        serial, start = next(self.prompts), self.rng.randrange(len(self.words) - length)
+        head = [self.vocab[each % len(self.vocab)] for each in (serial, serial // len(self.vocab))]
+        return [*head, *self.words[start : start + length]][:length]
 
     def _finish(self) -> None:
         while self.engine.has_unfinished_requests():

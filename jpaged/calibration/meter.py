@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from jpaged.engine.door import CheckedRequest
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
@@ -20,16 +21,22 @@ WAITED = 20e-6  # seconds: who waits for an answer less than that found it there
 class Measured:
     """A step: seconds that the device took, and the host before it was submitted.
 
-    host: since the step before answered (or since it was scheduled, after a rest): entering that
-    answer, whoever was added, scheduling, packing.  is_exact: the device began when it answered the
-    step before, or was handed this one, and the host waited for its end; else it was done before
-    the host asked, and `seconds` may be off either way.
+    The device took at least `least` and at most `most`.  They are the same where the host saw it
+    begin (it was handed this step at rest, or when the host had waited for the end of the one
+    before) and waited for its end.  Else it may have begun before the host took the answer before,
+    at the earliest when it was handed the step, or been done before the host asked.
+    host: since it submitted the step before (or since somebody arrived, after a rest), without
+    waiting for answers: entering them, whoever was added, scheduling, packing.
     """
 
     shape: StepShape
-    seconds: float
+    least: float
+    most: float
     host: float
-    is_exact: bool
+
+    @property
+    def is_exact(self) -> bool:
+        return self.least == self.most
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Meter:
         self._answered = self._host_since = 0.0
 
     def begin(self) -> None:
-        """Somebody is about to schedule."""
+        """Somebody arrives, or is about to schedule."""
         if self._rests:
             self._host_since, self._rests = self.clock(), False
 
@@ -80,10 +87,13 @@ class Meter:
         output = self.executor.collect(handle.handle)
         now = self.clock()
         had_waited, self._has_waited = self._has_waited, now - asked > WAITED
-        start = max(self._answered, handle.submitted)
-        is_exact = self._has_waited and (handle.was_alone or had_waited)
-        self.steps.append(Measured(handle.shape, now - start, handle.host, is_exact))
-        self._answered = self._host_since = now
+        latest = max(self._answered, handle.submitted)
+        earliest = latest if handle.was_alone or had_waited else handle.submitted
+        least = now - latest if self._has_waited else 0.0
+        self.steps.append(Measured(handle.shape, least, now - earliest, handle.host))
+        self._answered = now
+        if self._has_waited:
+            self._host_since += now - asked
         self._num_underway -= 1
         return output
 
@@ -95,11 +105,15 @@ def metered(engine: LLMEngine) -> Iterator[Meter]:
     meter = Meter(engine.executor)
     loop: Any = engine.loop  # of the executor's handles; the meter has its own
     scheduler = engine.scheduler
-    on_step, schedule = loop.on_step, scheduler.schedule
+    on_step, schedule, check = loop.on_step, scheduler.schedule, engine.check
 
     def timed_schedule(now: float) -> ScheduledBatch | None:
         meter.begin()
         return schedule(now)
+
+    def timed_check(*request: Any, **options: Any) -> CheckedRequest:
+        meter.begin()
+        return check(*request, **options)
 
     def watched_step(record: StepRecord) -> None:
         on_step(record)
@@ -107,8 +121,9 @@ def metered(engine: LLMEngine) -> Iterator[Meter]:
             meter.rest()
 
     loop.executor, loop.on_step, scheduler.schedule = meter, watched_step, timed_schedule
+    setattr(engine, "check", timed_check)  # noqa: B010  (a method, for the while)
     try:
         yield meter
     finally:
         loop.executor, loop.on_step = engine.executor, on_step
-        del scheduler.schedule
+        del scheduler.schedule, engine.check

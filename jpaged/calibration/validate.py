@@ -6,6 +6,7 @@ cost table ─► simulation ─► the rate that saturates ─► loads below, 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf
 from statistics import fmean
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from jpaged.calibration.accuracy import Comparison, figures, is_saturated
 from jpaged.calibration.calibrate import frozen, options_of, shape_of
-from jpaged.calibration.fit import telling
+from jpaged.calibration.fit import taken
 from jpaged.calibration.meter import Measured, metered
 from jpaged.calibration.open_loop import serve
+from jpaged.calibration.pace import pace
 from jpaged.calibration.workload import Known, conversations
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.errors import ConfigError
@@ -53,15 +55,18 @@ def validate(
     for load in loads:
         rate = load * capacity
         workload = requests(engine, rate, max(FEWEST, round(rate * seconds)), seed)
-        runs, steps = [], []
+        runs, steps, paces = [], [], [pace()]
         for run in range(repeats):
             on_run(load, run)
             engine.reset_prefix_cache()
             with frozen(), metered(engine) as meter:
                 runs.append(serve(engine, workload))
             steps += meter.steps
+            paces.append(pace())
         simulated = simulate(policy, workload, table, **options_of(engine))
-        comparisons.append(compare(load, rate, runs, steps, simulated, table))
+        slowness = fmean(paces) / table.pace if table.pace else 1.0
+        found = compare(load, rate, runs, steps, simulated, table)
+        comparisons.append(replace(found, slowness=slowness))
     return comparisons
 
 
@@ -80,9 +85,8 @@ def compare(
     table: FromTable,
 ) -> Comparison:
     """Of runs of the engine at one load, and all their steps, with a simulation."""
-    steps = telling(steps)
-    measured = np.array([each.seconds for each in steps])
     predicted = np.array([table.seconds(each.shape) for each in steps])
+    measured = taken(steps, predicted)
     return Comparison(
         load=load,
         rate=rate,

@@ -30,7 +30,7 @@ def report(table: FromTable) -> list[str]:
         f"{table.error:>8.1%}{table.error_p90:>8.1%}{table.bias:>+8.1%}",
         f"a token read {table.read * 1e9:.1f} ns, a pair {table.pair * 1e9:.2f} ns, a sequence "
         f"{table.sequence * 1e6:.2f} us, a page moved {table.moved * 1e6:.1f} us, "
-        f"the host {table.host_seconds * 1e6:.0f} us a step, {table.host_prompts * 1e6:.0f} if "
-        f"it has prompts, {table.host_token * 1e6:.2f} a token, "
+        f"the host {table.host_seconds * 1e6:.0f} us a step, {table.host_prompt * 1e6:.0f} a "
+        f"prompt, {table.host_token * 1e6:.2f} a token, "
         f"{table.host_sequence * 1e6:.2f} a sequence",
     ]

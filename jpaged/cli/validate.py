@@ -13,6 +13,8 @@ from jpaged.calibration.validate import LOADS, validate
 from jpaged.cli.options import engine_options
 from jpaged.simulator.table import FromTable
 
+NOTABLE = 0.05  # of a machine's pace
+
 
 def run(args: argparse.Namespace) -> int:
     table = FromTable.load(args.costs)
@@ -44,10 +46,13 @@ def run(args: argparse.Namespace) -> int:
 def report(comparison: Comparison) -> list[str]:
     """A line a figure: the engine, the simulation, and how far they are from each other."""
     saturated = ", SATURATED: more arrive than leave" if comparison.is_saturated else ""
+    changed = abs(comparison.slowness - 1) > NOTABLE
+    slower = f", the machine {comparison.slowness:.2f}x as slow as in calibration"
     lines = [
         f"load {comparison.load:.0%}, {comparison.rate:.1f} requests/s, "
         f"{comparison.num_requests} requests{saturated}; steps: median error "
-        f"{comparison.step_error:.1%}, bias {comparison.step_bias:+.1%}",
+        f"{comparison.step_error:.1%}, bias {comparison.step_bias:+.1%}"
+        f"{slower if changed else ''}",
         f"{'':<14}{'engine':>12}{'simulated':>12}{'error':>9}{'noise':>9}",
     ]
     for name in comparison.simulated:

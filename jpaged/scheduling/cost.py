@@ -13,7 +13,8 @@ class StepShape:
 
     num_read: tokens in the cache that attention reads, summed over sequences, the new ones
     included.  num_pairs: of queries and keys; a prompt's grow with its square.  num_moved: pages
-    copied, or swapped in or out.  bucket: what it is padded to, None if nothing is.
+    copied, or swapped in or out; num_swapped: those swapped.  num_prompts: sequences that compute
+    more than a token.  bucket: what it is padded to, None if nothing is.
     """
 
     num_tokens: int
@@ -22,9 +23,12 @@ class StepShape:
     num_pairs: int = 0
     num_moved: int = 0
     bucket: Bucket | None = None
+    num_prompts: int = 0
+    num_swapped: int = 0
 
     @classmethod
     def of(cls, batch: ScheduledBatch, bucket: Bucket | None) -> "StepShape":
+        num_prompts = 0
         if batch.is_decode:  # most steps, and most of a simulation's time
             num_read = sum([sequence.num_computed for sequence, _ in batch.items])
             num_read = num_pairs = num_read + batch.num_sequences
@@ -32,9 +36,13 @@ class StepShape:
             spans = [(sequence.num_computed, count) for sequence, count in batch.items]
             num_read = sum([done + count for done, count in spans])
             num_pairs = sum([count * done + count * (count + 1) // 2 for done, count in spans])
-        moved = sum([len(pages) for _, pages in batch.swap_outs])
-        moved += sum([len(pages) for _, _, pages in batch.swap_ins]) + len(batch.page_copies)
-        return cls(batch.num_tokens, batch.num_sequences, num_read, num_pairs, moved, bucket)
+            num_prompts = sum([count > 1 for _, count in spans])
+        swapped = sum([len(pages) for _, pages in batch.swap_outs])
+        swapped += sum([len(pages) for _, _, pages in batch.swap_ins])
+        moved = swapped + len(batch.page_copies)
+        num_sequences = batch.num_sequences
+        reading = num_read, num_pairs
+        return cls(batch.num_tokens, num_sequences, *reading, moved, bucket, num_prompts, swapped)
 
 
 class CostModel(Protocol):

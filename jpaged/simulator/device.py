@@ -8,6 +8,7 @@ knows of that, it follows from when the serving loop submits and when it collect
 """
 
 from collections.abc import Callable
+from random import Random
 from typing import NamedTuple
 
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
@@ -28,7 +29,8 @@ class SimulatedDevice:
     """The executor of a serving loop in virtual time.
 
     Every sequence says a token of its own until its end: samples of one prompt must not look alike
-    to the prefix cache.  eos: the token that ends it; those above are nobody else's.
+    to the prefix cache.  eos: the token that ends it; those above are nobody else's.  seed: for
+    cost models that know how steps scatter.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class SimulatedDevice:
         fate: Fate,
         eos: int,
         buckets: BucketLadder | None = None,
+        seed: int = 0,
     ):
         self.clock, self.cost_model, self.fate, self.eos = clock, cost_model, fate, eos
         self.buckets = buckets
-        # a cost model may know more of the host than a number for all steps
-        self._host = getattr(cost_model, "host", lambda shape: cost_model.host_seconds)
+        # a cost model may know more than means
+        self._drawn = getattr(cost_model, "drawn", self._mean)
+        self._chance = Random(f"{seed}/device")
         self.free_at = 0.0
         self._bucket: Bucket | None = None  # of the batch that is submitted next
 
@@ -52,14 +56,18 @@ class SimulatedDevice:
 
     def submit(self, batch: ScheduledBatch) -> Pretended:
         shape = StepShape.of(batch, self._bucket)
-        self.clock.now += self._host(shape)
-        self.free_at = max(self.free_at, self.clock.now) + self.cost_model.seconds(shape)
+        seconds, host = self._drawn(shape, self._chance)
+        self.clock.now += host
+        self.free_at = max(self.free_at, self.clock.now) + seconds
         tokens = tuple([self._token(sequence) for sequence, _ in batch.items])
         return Pretended(StepOutput(tokens, {}, {}), self.free_at)
 
     def collect(self, handle: Pretended) -> StepOutput:
         self.clock.wait_until(handle.end)
         return handle.output
+
+    def _mean(self, shape: StepShape, chance: Random) -> tuple[float, float]:
+        return self.cost_model.seconds(shape), self.cost_model.host_seconds
 
     def _token(self, sequence: Sequence) -> int:
         num_said = len(sequence.tokens) - sequence.num_prompt + sequence.num_expected

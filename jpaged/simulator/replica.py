@@ -37,7 +37,9 @@ class Replica:
     ):
         self.scheduler = scheduler
         self.clock = VirtualClock()
-        device = SimulatedDevice(self.clock, cost_model, fate, eos, scheduler.buckets)
+        device = SimulatedDevice(
+            self.clock, cost_model, fate, eos, scheduler.buckets, scheduler.seed
+        )
         self.loop = ServingLoop(scheduler, device, self.clock, on_step, ahead, on_finish)
         self.advanced: list[Sequence] = []
         self.num_coming = 0

@@ -3,21 +3,29 @@
     seconds = base(bucket) + token(bucket) · tokens
             + read · num_read + pair · num_pairs + sequence · num_sequences + moved · num_moved
 
+    host    = host_seconds + host(bucket) + host_prompt · num_prompts + host_token · tokens
+            + host_sequence · num_sequences
+
+Single steps are scattered around that, by a log-normal law: where host and device take about the
+same, or a queue is short, it is not enough to know the mean.
+
 Shapes repeat, because a step is compiled for a few of them only: that is why a table can be exact
 where a simulator of another engine has to guess.  `jpaged calibrate MODEL` writes one, and
 `jpaged validate MODEL` tells how true it is.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 
 from jpaged.errors import ConfigError
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import StepShape
 
-FORMAT = 2
+FORMAT = 3
 # engine options that a step's cost depends on: under others the table says nothing
 SHAPING = (
     "max_model_len",
@@ -31,14 +39,18 @@ SHAPING = (
 @dataclass(frozen=True)
 class Row:
     """What was measured of one bucket, in seconds: `base`, and `token` for each token that is no
-    padding.
+    padding; `host`, what its steps take the host beyond those that take it least.
 
+    spread, host_spread: the deviation of a single step from that, as a share of it.
     num_steps: how many were held out of the fit.  error, error_p90: the median and the nine tenths
     of their relative errors.  bias: by how much the fit takes all of them together for longer.
     """
 
     base: float
     token: float
+    host: float = 0.0
+    spread: float = 0.0
+    host_spread: float = 0.0
     num_steps: int = 0
     error: float = 0.0
     error_p90: float = 0.0
@@ -48,12 +60,12 @@ class Row:
 @dataclass(frozen=True)
 class FromTable:
     """A cost model from measurements; of_model, shape (a `ModelShape`), machine and engine (its
-    options) say of what.
+    options) say of what; pace, how fast the machine was then (see `calibration.pace`).
 
     rows: by bucket.  read, pair, sequence: seconds for a token read from the cache, for a pair of
-    query and key, for a sequence.  moved: for a page copied or swapped.  host_seconds,
-    host_prompts (if there are any), host_token, host_sequence: what the host takes for a step; most
-    of it lies under the device's step before.
+    query and key, for a sequence.  moved: for a page copied or swapped.  host_seconds, and
+    host_prompt, host_token, host_sequence for each: what the host takes for a step; most of it lies
+    under the device's step before.
     """
 
     rows: dict[Bucket, Row]
@@ -62,20 +74,21 @@ class FromTable:
     sequence: float = 0.0
     moved: float = 0.0
     host_seconds: float = 0.0
-    host_prompts: float = 0.0
+    host_prompt: float = 0.0
     host_token: float = 0.0
     host_sequence: float = 0.0
     of_model: str = ""
     machine: str = ""
     shape: dict[str, int] = field(default_factory=dict)
     engine: dict[str, int] = field(default_factory=dict)
+    pace: float = 0.0
     error: float = 0.0
     error_p90: float = 0.0
     bias: float = 0.0
 
     def seconds(self, shape: StepShape) -> float:
         """Raises `ConfigError` for a bucket that was not measured."""
-        row = self.rows.get(shape.bucket) if shape.bucket is not None else None
+        row = self._row(shape)
         if row is None:
             raise ConfigError(
                 f"the cost table of {self.of_model or 'this model'} has no bucket {shape.bucket}; "
@@ -94,10 +107,21 @@ class FromTable:
         """Seconds of the host before a step is submitted."""
         return (
             self.host_seconds
-            + self.host_prompts * (shape.num_tokens > shape.num_sequences)
+            + (row.host if (row := self._row(shape)) else 0.0)
+            + self.host_prompt * shape.num_prompts
             + self.host_token * shape.num_tokens
             + self.host_sequence * shape.num_sequences
         )
+
+    def drawn(self, shape: StepShape, rng: Random) -> tuple[float, float]:
+        """The same, of the device and the host, for one step of many: by chance."""
+        row, seconds, host = self._row(shape), self.seconds(shape), self.host(shape)
+        if row is None:
+            return seconds, host
+        return seconds * _scattered(row.spread, rng), host * _scattered(row.host_spread, rng)
+
+    def _row(self, shape: StepShape) -> Row | None:
+        return None if shape.bucket is None else self.rows.get(shape.bucket)
 
     def check(self, engine: Mapping[str, object], shape: Mapping[str, int] | None = None) -> None:
         """Raises `ConfigError`, naming what differs, if the table is of an engine with other
@@ -147,3 +171,8 @@ class FromTable:
             raise ConfigError(
                 f"{path} is no cost table ({error}); see `jpaged calibrate`"
             ) from error
+
+
+def _scattered(spread: float, rng: Random) -> float:
+    """A number around 1: its mean is 1, the deviation of its logarithm is the spread."""
+    return math.exp(rng.gauss(-spread * spread / 2, spread)) if spread else 1.0

@@ -4,9 +4,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 
-from jpaged.calibration.fit import fit
+from jpaged.calibration.fit import PAUSE, fit, likely
 from jpaged.calibration.meter import Measured
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.cost import StepShape
@@ -36,13 +37,18 @@ def a_shape(rng: Random, bucket: Bucket) -> StepShape:
     read = tokens + rng.randint(0, 500 * sequences)
     pairs = read if bucket.is_decode else read + tokens * rng.randint(1, 200)
     moved = rng.choice([0, 0, 0, 3])
-    return StepShape(tokens, sequences, read, pairs, moved, bucket)
+    prompts = 0 if bucket.is_decode else rng.randint(1, min(sequences, tokens))
+    return StepShape(tokens, sequences, read, pairs, moved, bucket, prompts)
 
 
 def steps(count: int, noise=lambda rng: 1.0, buckets=BUCKETS, seed: int = 0) -> list[Measured]:
     rng = Random(seed)
     shapes = [a_shape(rng, rng.choice(buckets)) for _ in range(count)]
-    return [Measured(s, TRUE.seconds(s) * noise(rng), 1e-4, is_exact=True) for s in shapes]
+    return [exact(s, TRUE.seconds(s) * noise(rng)) for s in shapes]
+
+
+def exact(shape: StepShape, seconds: float) -> Measured:
+    return Measured(shape, seconds, seconds, 1e-4)
 
 
 def found(measured: list[Measured]) -> FromTable:
@@ -53,7 +59,7 @@ def found(measured: list[Measured]) -> FromTable:
 
 def total_bias(table: FromTable, measured: list[Measured]) -> float:
     predicted = sum(table.seconds(each.shape) for each in measured)
-    return predicted / sum(each.seconds for each in measured) - 1
+    return predicted / sum(each.most for each in measured) - 1
 
 
 def test_costs_are_found_again():
@@ -61,7 +67,7 @@ def test_costs_are_found_again():
 
     # a few imagined measurements hold the buckets together, against a thousand real ones of each
     for each in steps(200, seed=1):
-        assert table.seconds(each.shape) == pytest.approx(each.seconds, rel=0.01)
+        assert table.seconds(each.shape) == pytest.approx(each.most, rel=0.01)
     assert table.moved == pytest.approx(TRUE.moved, rel=0.05)
 
 
@@ -75,7 +81,7 @@ def test_noise_does_not_make_the_sum_of_all_steps_shorter():
 def test_a_pause_is_not_taken_for_a_cost():
     calm = steps(2000)
     paused = [
-        Measured(each.shape, each.seconds * (100 if i % 100 == 0 else 1), 1e-4, is_exact=True)
+        exact(each.shape, each.most * (100 if i % 100 == 0 else 1))
         for i, each in enumerate(calm)
     ]
 
@@ -100,13 +106,50 @@ def test_a_bucket_that_was_never_seen_is_like_its_kind():
 
 
 def test_the_hosts_part_is_found_apart():
-    true = FromTable({}, host_seconds=2e-4, host_prompts=3e-4, host_token=1e-6, host_sequence=4e-6)
-    measured = [replace(each, host=true.host(each.shape)) for each in steps(500)]
+    rows = {SMALL: 0.0, LARGE: 1e-4, SHORT: 3e-4, LONG: 2e-4}
+    common = {"host_seconds": 2e-4, "host_prompt": 5e-5, "host_token": 1e-6, "host_sequence": 4e-6}
+    true = FromTable({b: Row(1.0, 0.0, host) for b, host in rows.items()}, **common)
+    measured = [replace(each, host=true.host(each.shape)) for each in steps(2000)]
 
-    host = fit(measured, BUCKETS).host
+    found = fit(measured, BUCKETS)
 
-    for name in ("host_seconds", "host_prompts", "host_token", "host_sequence"):
-        assert host[name] == pytest.approx(getattr(true, name), rel=1e-3)
+    table = FromTable(found.rows, **found.host)
+    for each in steps(100, seed=1):
+        assert table.host(each.shape) == pytest.approx(true.host(each.shape), rel=0.01)
+
+
+def test_steps_that_were_done_before_anybody_asked_are_not_taken_for_slower_ones():
+    """A host that asks after about as long as the device takes finds most steps done."""
+    rng = Random(5)
+    bounded = []
+    for each in steps(6000, noise=lambda rng: max(0.1, rng.gauss(1, 0.2))):
+        asked = TRUE.seconds(each.shape) * rng.uniform(0.8, 1.2)
+        is_awaited = asked < each.most
+        bounded.append(each if is_awaited else replace(each, least=0.0, most=asked))
+    truth = steps(6000)
+
+    assert abs(total_bias(found(bounded), truth)) < 0.03
+    awaited = [each for each in bounded if each.is_exact]
+    assert total_bias(found(awaited), truth) > 0.06  # what would be believed without bounds
+
+
+def test_what_lies_within_bounds_is_the_mean_of_a_cut_normal_law():
+    rng = Random(2)
+    drawn = [rng.gauss(1, 0.3) for _ in range(200_000)]
+    for low, high in ((0.0, 0.9), (1.1, 1.5), (0.7, 1.2), (0.0, 0.3)):
+        inside = [each for each in drawn if low <= each <= high]
+
+        [share] = likely(np.array([[low, high]]) * 5.0, np.array([5.0]), 0.3)
+
+        assert share == pytest.approx(sum(inside) / len(inside), rel=0.02)
+
+
+def test_what_is_known_exactly_stays_what_it_is():
+    bounds = np.array([[2.0, 2.0], [30.0, 30.0], [0.0, 1e-9]])
+
+    shares = likely(bounds, np.array([4.0, 1.0, 1.0]), 0.1)
+
+    assert shares == pytest.approx([0.5, PAUSE, 0.0], abs=1e-6)
 
 
 def test_nothing_measured_is_refused():

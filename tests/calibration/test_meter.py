@@ -43,14 +43,19 @@ def test_device_and_host_are_told_apart():
     collect(a, end=5.0)
     c = submit(at=6.0)
     collect(b, end=9.0)
-    d = submit(at=10.0)
+    d = submit(at=9.25)
+    time.now = 10.0
     collect(c, end=9.5)  # was there before it was asked for
     collect(d, end=12.0)  # began at 9.5, but nobody saw that
+    e = submit(at=12.5)  # nothing was under way
+    collect(e, end=13.0)
 
-    told = [(step.seconds, step.host, step.is_exact) for step in meter.steps]
+    told = [(step.least, step.most, step.host) for step in meter.steps]
     assert told == [
-        (4.0, 0.0, True),
-        (4.0, 1.5, True),
-        (1.0, 1.0, False),
-        (2.0, 1.0, False),
+        (4.0, 4.0, 0.0),
+        (4.0, 4.0, 1.5),
+        (0.0, 1.0, 1.0),
+        (2.0, 2.75, 0.25),
+        (0.5, 0.5, 1.25),
     ]
+    assert [step.is_exact for step in meter.steps] == [True, True, False, False, True]

@@ -1,7 +1,10 @@
 """Cost models against arithmetic done by hand, and against the models they are about."""
 
 import json
+import math
 from dataclasses import replace
+from random import Random
+from statistics import fmean, stdev
 from typing import Any
 
 import jax
@@ -152,11 +155,30 @@ def test_a_table_adds_up_by_hand():
 
 
 def test_the_host_is_slower_where_there_are_prompts():
-    host = {"host_seconds": 1e-4, "host_prompts": 2e-4, "host_token": 1e-6, "host_sequence": 1e-5}
+    host = {"host_seconds": 1e-4, "host_prompt": 2e-4, "host_token": 1e-6, "host_sequence": 1e-5}
     table = a_table(**host)
 
     assert table.host(StepShape(3, 3)) == pytest.approx(1e-4 + 3e-6 + 3e-5)
-    assert table.host(StepShape(9, 3)) == pytest.approx(1e-4 + 2e-4 + 9e-6 + 3e-5)
+    assert table.host(StepShape(9, 3, num_prompts=2)) == pytest.approx(5e-4 + 9e-6 + 3e-5)
+
+
+def test_single_steps_scatter_around_the_mean_as_they_were_seen_to():
+    table = a_table(host_seconds=1e-3)
+    rows = {b: replace(row, spread=0.3, host_spread=0.1) for b, row in table.rows.items()}
+    scattered, rng = replace(table, rows=rows), Random(0)
+    shape = StepShape(40, 3, bucket=MIXED)
+
+    drawn = [scattered.drawn(shape, rng) for _ in range(20_000)]
+
+    for values, mean, spread in zip(
+        zip(*drawn, strict=True),
+        (table.seconds(shape), table.host(shape)),
+        (0.3, 0.1),
+        strict=True,
+    ):
+        assert fmean(values) == pytest.approx(mean, rel=0.01)
+        assert stdev(math.log(each) for each in values) == pytest.approx(spread, rel=0.03)
+    assert table.drawn(shape, rng) == (table.seconds(shape), table.host(shape))
 
 
 def test_a_simulated_step_ends_no_sooner_than_the_next_is_packed():
@@ -188,9 +210,9 @@ def test_a_table_is_read_as_it_was_saved(tmp_path):
     [
         ("{", "is no cost table"),
         ("[]", "is no cost table"),
-        ('{"format": 2}', "is no cost table"),
-        ('{"format": 2, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
-        ('{"format": 1, "rows": []}', "another format; calibrate again"),
+        ('{"format": 3}', "is no cost table"),
+        ('{"format": 3, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
+        ('{"format": 2, "rows": []}', "another format; calibrate again"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text, told):
