@@ -41,7 +41,10 @@ class EngineConfig:
     "swap" while there is room, the default, or "recompute".  async_scheduling: schedule a step
     while the one before it runs.  warmup: which step shapes to compile before the first request:
     "full" all, "minimal" those that serve anything (the others follow in the background), "none".
-    jit_monitor: what happens when something is compiled after that.
+    jit_monitor: what happens when something is compiled after that.  pretend: a cost model, or a
+    text that names one ("constant:0.05", "roofline:model=llama-8b,gpu=H200"): nothing is loaded
+    nor computed, steps take as long as it says and answer words in no order; see
+    `engine/pretend.py`.
     """
 
     model: str
@@ -71,6 +74,7 @@ class EngineConfig:
     jit_monitor: str = "warn"
     use_tqdm_on_load: bool = True
     tensor_parallel_size: int = 1
+    pretend: CostModel | str | None = None
 
     @classmethod
     def from_options(cls, model: str, **options: Any) -> "EngineConfig":
@@ -150,6 +154,9 @@ class EngineConfig:
             yield 'preemption_mode="swap" needs room on the host: set swap_space or num_host_pages'
         if self.cost_model is not None and not hasattr(self.cost_model, "seconds"):
             yield f"cost_model must have a method `seconds`, not be {self.cost_model!r}"
+        is_costs = isinstance(self.pretend, str) or hasattr(self.pretend, "seconds")
+        if self.pretend is not None and not is_costs:
+            yield f"pretend must name or be a cost model, not {self.pretend!r}"
         if isinstance(self.policy, type):
             yield f"policy is the class {self.policy.__name__}; pass an object, call it first"
         if self.trust_remote_code:

@@ -6,14 +6,21 @@ config ─► folder ─► model ─► lengths and pages ─► executor (comp
 import logging
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import jax
 
 from jpaged import policies
 from jpaged.config import EngineConfig
+from jpaged.engine.pretend import (
+    PretendedExecutor,
+    pretended_costs,
+    pretended_pages,
+    words_of,
+)
 from jpaged.engine.progress import progress
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError
@@ -78,10 +85,11 @@ def plan_sizes(config: EngineConfig, model: AbstractModel) -> Sizes:
     window = common_window(model.kv_spec)
     places = narrower_windows(config, model.kv_spec)
     cache_bytes = plan_bytes(model, config.page_size, places)
+    wanted_pages = config.max_num_seqs * math.ceil(longest / config.page_size)
     num_pages = plan_pages(
         cache_bytes,
-        config.max_num_seqs * math.ceil(longest / config.page_size),
-        num_pages=config.num_pages,
+        wanted_pages,
+        num_pages=config.num_pages or pretended_pages(config, wanted_pages),
         kv_cache_memory_bytes=config.kv_cache_memory_bytes,
         gpu_memory_utilization=config.gpu_memory_utilization,
         weight_bytes=num_bytes(model.params),
@@ -166,9 +174,16 @@ def build_tokenizer(config: EngineConfig, folder: Path) -> Tokenizer | None:
 
 
 def build_executor(
-    config: EngineConfig, folder: Path, model: AbstractModel, sizes: Sizes
+    config: EngineConfig,
+    folder: Path,
+    model: AbstractModel,
+    sizes: Sizes,
+    tokenizer: Tokenizer | None,
 ) -> DeviceExecutor:
-    """Loads the weights, builds the cache and compiles the steps, with progress."""
+    """Loads the weights, builds the cache and compiles the steps, with progress; or pretends to."""
+    if config.pretend is not None:
+        # no device's, but it answers to all that an engine asks of one
+        return cast(DeviceExecutor, build_pretended(config, model, sizes, tokenizer))
     use_compilation_cache()
     if sizes.cache_bytes > free_bytes():
         raise ConfigError(
@@ -200,6 +215,18 @@ def build_executor(
     return executor
 
 
+def build_pretended(
+    config: EngineConfig, model: AbstractModel, sizes: Sizes, tokenizer: Tokenizer | None
+) -> PretendedExecutor:
+    """Raises `ConfigError` for costs that were measured of an engine with other options."""
+    costs = pretended_costs(config)
+    assert costs is not None
+    if check := getattr(costs, "check", None):
+        check(asdict(sizes) | {"async_scheduling": config.async_scheduling})
+    words = words_of(tokenizer, model.vocab, model.eos_token_ids)
+    return PretendedExecutor(costs, sizes.buckets, sizes.num_pages, words)
+
+
 def attention_kernels(model: AbstractModel, sizes: Sizes) -> list[str]:
     """Who attends in the model's steps on this device, and why not others; a line for each job."""
     return explain(*attention_shape(model, sizes))
@@ -222,6 +249,7 @@ def _load(config: EngineConfig, folder: Path, model: AbstractModel) -> Params:
 
 
 def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
+    costs = config.cost_model or pretended_costs(config)
     return Scheduler(
         PagePool(sizes.num_pages, sizes.page_size, windows=dict(sizes.windows)),
         policies.resolve(config.policy),
@@ -233,7 +261,7 @@ def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
         window=sizes.window,
         swaps=config.preemption_mode != "recompute",
         buckets=sizes.buckets,
-        costs=None if config.cost_model is None else Costs(config.cost_model, sizes.buckets),
+        costs=None if costs is None else Costs(costs, sizes.buckets),
         seed=config.seed,
     )
 

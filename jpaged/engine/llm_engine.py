@@ -66,7 +66,7 @@ class LLMEngine:
         self.sizes = plan_sizes(self.config, self.model)
         self.scheduler = build_scheduler(self.config, self.sizes)
         self.tokenizer = build_tokenizer(self.config, folder)
-        self.executor = build_executor(self.config, folder, self.model, self.sizes)
+        self.executor = build_executor(self.config, folder, self.model, self.sizes, self.tokenizer)
         self._start()
         self.live = LiveRequests(self.scheduler, self.tokenizer)
         self._num_requests = 0

@@ -65,7 +65,8 @@ class CompletionOutput:
 class RequestOutput:
     """A request's samples so far.  `num_cached_tokens` of the prompt came from the prefix cache.
 
-    `prompt_logprobs` has an entry for each prompt token, None for the first.
+    `prompt_logprobs` has an entry for each prompt token, None for the first.  Of deltas, only the
+    first has those, and only the last has `metrics`.
     """
 
     request_id: str

@@ -14,7 +14,7 @@ from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected
 from jpaged.sampling_params import RequestOutputKind
 from jpaged.scheduling.batch import StepOutput, TokenLogprobs
-from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.request import Request, Sequence, Status
 from jpaged.scheduling.scheduler import Scheduler
 from jpaged.scheduling.stopping import finish_of
 
@@ -31,10 +31,12 @@ class RequestState:
         wall_arrival: float,
     ):
         self.request = request
+        self.prompt_token_ids = list(request.prompt)  # all outputs have this one
         self.prompt_text = prompt_text
         self.wall_arrival = wall_arrival
         self.tokenizer = tokenizer
         self.samples = [SampleState(sequence, tokenizer) for sequence in sequences]
+        self._is_ranked = request.params.num_samples > request.params.n
         self._prompt_logprobs: dict[int, PositionLogprobs] = {}
 
     def fork(self, request: Request, sample: SampleState) -> "RequestState":
@@ -57,7 +59,10 @@ class RequestState:
 
     @property
     def is_finished(self) -> bool:
-        return all(sample.sequence.is_finished for sample in self.samples)
+        for sample in self.samples:  # not `all`: this is asked of everybody at every step
+            if sample.sequence.status is not Status.FINISHED:
+                return False
+        return True
 
     @property
     def is_paused(self) -> bool:
@@ -69,7 +74,7 @@ class RequestState:
     def is_due(self) -> bool:
         """Whether to report after a step that moved the request on."""
         is_final_only = self.request.params.output_kind is RequestOutputKind.FINAL_ONLY
-        return self.is_finished or not is_final_only
+        return not is_final_only or self.is_finished
 
     def take(self, sequence: Sequence, row: int, output: StepOutput, scheduler: Scheduler) -> None:
         """Adds what a step says of a sequence: its new token, or what may come next."""
@@ -111,27 +116,25 @@ class RequestState:
             self._prompt_logprobs[place] = as_position(entry, self.tokenizer)
 
     def output(self) -> RequestOutput:
-        request = self.request
+        """What there is to say now.  Of deltas the first has the prompt's log-probabilities, the
+        last the metrics."""
+        is_finished = self.is_finished
+        is_delta = self.request.params.output_kind is RequestOutputKind.DELTA
         return RequestOutput(
-            request_id=request.id,
+            request_id=self.request.id,
             prompt=self.prompt_text,
-            prompt_token_ids=list(request.prompt),
+            prompt_token_ids=self.prompt_token_ids,
+            prompt_logprobs=self._prompt_output(),  # before the samples note that they were sent
             outputs=self._outputs(),
-            finished=self.is_finished,
-            prompt_logprobs=self._prompt_output(),
-            metrics=self._metrics(),
+            finished=is_finished,
+            metrics=self._metrics() if is_finished or not is_delta else None,
             num_cached_tokens=self.samples[0].sequence.num_cached,
         )
 
     def _outputs(self) -> list[CompletionOutput]:
-        reported = self._reported()
         if self._is_ranked:
-            return [sample.output(rank) for rank, sample in enumerate(reported)]
-        return [sample.output() for sample in reported if sample.is_due]
-
-    @property
-    def _is_ranked(self) -> bool:
-        return self.request.params.num_samples > self.request.params.n
+            return [sample.output(rank) for rank, sample in enumerate(self._reported())]
+        return [sample.output() for sample in self.samples if sample.is_due]
 
     def _reported(self) -> list[SampleState]:
         """The samples, or the best of them."""
@@ -142,6 +145,8 @@ class RequestState:
 
     def _prompt_output(self) -> list[PositionLogprobs | None] | None:
         if self.request.params.prompt_logprobs is None:
+            return None
+        if any(sample.num_sent_tokens for sample in self.samples):  # deltas
             return None
         return [self._prompt_logprobs.get(place) for place in range(len(self.request.prompt))]
 

@@ -84,8 +84,9 @@ def put(
 
 
 def plain_config(config: EngineConfig) -> dict[str, Any]:
-    """The options as JSON has them, without policy and cost model: `asdict` would copy them."""
-    plain = asdict(replace(config, policy="fcfs", cost_model=None))
+    """The options as JSON has them, without policy and cost models: `asdict` would copy them."""
+    pretend = config.pretend if isinstance(config.pretend, str) else None
+    plain = asdict(replace(config, policy="fcfs", cost_model=None, pretend=pretend))
     return plain | {"policy": None}
 
 

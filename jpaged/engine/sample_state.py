@@ -16,6 +16,7 @@ class SampleState:
         params = sequence.request.params
         self.sequence = sequence
         self.params = params
+        self._is_delta = params.output_kind is RequestOutputKind.DELTA
         self.text = ""
         self.logprobs: list[PositionLogprobs] = []
         self.candidates: PositionLogprobs | None = None  # of a steered sequence that pauses
@@ -44,11 +45,15 @@ class SampleState:
         """Adds a token's text.  Returns the stop string that it completes, if it does."""
         if self._stream is None:
             return None
-        new = "" if self._is_silent_end() else self._stream.push(token)
         if self.sequence.is_finished:
+            new = "" if self._is_silent_end() else self._stream.push(token)
             new += self._stream.flush()
+        else:
+            new = self._stream.push(token)
         self.text += new
-        if not new or self.sequence.num_generated < self.params.min_tokens:
+        if not new or not self.params.stop:
+            return None
+        if self.sequence.num_generated < self.params.min_tokens:
             return None
         return self._find_stop(len(new))
 
@@ -90,7 +95,9 @@ class SampleState:
 
     def _visible_text(self) -> str:
         """While more may come, what could be the beginning of a stop string stays hidden."""
-        held = max((len(stop) for stop in self.params.stop or ()), default=1) - 1
+        if not self.params.stop:
+            return self.text
+        held = max(map(len, self.params.stop)) - 1
         if self.sequence.is_finished or self.params.include_stop_str_in_output or not held:
             return self.text
         return self.text[:-held]
@@ -98,17 +105,17 @@ class SampleState:
     @property
     def is_due(self) -> bool:
         """Whether there is something to say; of deltas, only those that are not empty."""
-        is_delta = self.params.output_kind is RequestOutputKind.DELTA
-        return not is_delta or self.sequence.num_generated > self.num_sent_tokens
+        return not self._is_delta or self.sequence.num_generated > self.num_sent_tokens
 
     def output(self, rank: int | None = None) -> CompletionOutput:
         """rank: the sample's place among those that are returned, if they are ranked."""
-        text, tokens, logprobs = self._visible_text(), self.sequence.generated, self.logprobs
-        if self.params.output_kind is RequestOutputKind.DELTA:
-            new_text, new_tokens = text[self.num_sent_chars :], tokens[self.num_sent_tokens :]
+        text, logprobs, first = self._visible_text(), self.logprobs, self.sequence.num_prompt
+        if self._is_delta:
+            first += self.num_sent_tokens
             logprobs = logprobs[self.num_sent_tokens :]
-            self.num_sent_chars, self.num_sent_tokens = len(text), len(tokens)
-            text, tokens = new_text, new_tokens
+            text, self.num_sent_chars = text[self.num_sent_chars :], len(text)
+            self.num_sent_tokens = self.sequence.num_generated
+        tokens = self.sequence.tokens[first:]
         wants = self.params.logprobs is not None
         is_scored = self.is_scored and (wants or rank is not None)
         return CompletionOutput(

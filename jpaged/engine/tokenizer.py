@@ -28,6 +28,7 @@ class Tokenizer:
     def __init__(self, hf: Any):
         self.hf = hf
         self.backend = hf.backend_tokenizer
+        self._texts: tuple[dict[int, str], ...] = ({}, {})  # with special tokens, without
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
@@ -53,6 +54,13 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return self.hf(text, add_special_tokens=add_special_tokens)["input_ids"]
+
+    def text_of(self, token: int, skip_special_tokens: bool = True) -> str:
+        """Of a token alone.  Kept: texts are read token by token."""
+        texts = self._texts[skip_special_tokens]
+        if token not in texts:
+            texts[token] = self.decode([token], skip_special_tokens=skip_special_tokens)
+        return texts[token]
 
     def decode(self, tokens: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return self.backend.decode(list(tokens), skip_special_tokens=skip_special_tokens)
@@ -108,12 +116,17 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """The text that a token adds, "" while it ends within a character."""
-        self._pending = [*self._pending, token]  # another list: a copy of the stream has the old
+        self._pending = pending = [*self._pending, token]  # a copy of the stream has the old list
         new = self.flush()
-        if not new or new.endswith(BROKEN):
+        if not new or new[-1] == BROKEN:
             return ""
-        self._shown, self._pending = self._pending, []
-        self._shown_text = self._decode(self._shown)
+        self._shown, self._pending = pending, []
+        is_one = len(pending) == 1
+        self._shown_text = (
+            self._tokenizer.text_of(token, self._skip_special)
+            if is_one
+            else (self._decode(pending))
+        )
         return new
 
     def flush(self) -> str:
@@ -121,4 +134,4 @@ class TextStream:
         return self._decode(self._shown + self._pending)[len(self._shown_text) :]
 
     def _decode(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=self._skip_special)
+        return self._tokenizer.backend.decode(tokens, skip_special_tokens=self._skip_special)
