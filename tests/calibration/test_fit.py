@@ -81,8 +81,7 @@ def test_noise_does_not_make_the_sum_of_all_steps_shorter():
 def test_a_pause_is_not_taken_for_a_cost():
     calm = steps(2000)
     paused = [
-        exact(each.shape, each.most * (100 if i % 100 == 0 else 1))
-        for i, each in enumerate(calm)
+        exact(each.shape, each.most * (100 if i % 100 == 0 else 1)) for i, each in enumerate(calm)
     ]
 
     # a hundredth of the steps counts as three times what it is, not as a hundred times
@@ -107,13 +106,19 @@ def test_a_bucket_that_was_never_seen_is_like_its_kind():
 
 def test_the_hosts_part_is_found_apart():
     rows = {SMALL: 0.0, LARGE: 1e-4, SHORT: 3e-4, LONG: 2e-4}
-    common = {"host_seconds": 2e-4, "host_prompt": 5e-5, "host_token": 1e-6, "host_sequence": 4e-6}
+    common: dict[str, Any] = {
+        "host_seconds": 2e-4,
+        "host_prompt": 5e-5,
+        "host_token": 1e-6,
+        "host_sequence": 4e-6,
+    }
     true = FromTable({b: Row(1.0, 0.0, host) for b, host in rows.items()}, **common)
     measured = [replace(each, host=true.host(each.shape)) for each in steps(2000)]
 
     found = fit(measured, BUCKETS)
 
-    table = FromTable(found.rows, **found.host)
+    host: dict[str, Any] = {**found.host}
+    table = FromTable(found.rows, **host)
     for each in steps(100, seed=1):
         assert table.host(each.shape) == pytest.approx(true.host(each.shape), rel=0.01)
 
