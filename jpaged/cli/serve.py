@@ -68,6 +68,7 @@ def launcher(options: dict[str, Any]) -> Launch:
 
 def announce(server: Server) -> None:
     """One line, when it serves."""
+    server.stop_on_signals()
     host = server.options.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
     models = ", ".join(

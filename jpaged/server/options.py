@@ -42,13 +42,12 @@ class ServerOptions:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "ServerOptions":
         """From options by name, those of others among them; lists are tuples here."""
-        known = {name: options[name] for name in OPTION_NAMES if name in options}
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in known.items()
-            }
-        )
+        known: dict[str, Any] = {
+            name: tuple(options[name]) if isinstance(options[name], list) else options[name]
+            for name in OPTION_NAMES
+            if name in options
+        }
+        return cls(**known)
 
     def __post_init__(self) -> None:
         problems = [*self._count_problems(), *self._second_problems(), *self._text_problems()]

@@ -64,8 +64,8 @@ class Server:
         self.templates = Templates(options.chat_template_timeout)
         self.service = Service(self.models, self.templates, options.request_timeout)
         self.port = options.port
-        self._signals = 0
-        self._signalled = asyncio.Event()
+        self._num_stops = 0
+        self._stopped = asyncio.Event()
 
     def _new_admission(self) -> Admission:
         options = self.options
@@ -76,7 +76,7 @@ class Server:
         )
 
     async def run(self, on_ready: Callable[["Server"], None]) -> Exit:
-        """Serves until a signal, or until an engine dies.  Raises what loading raises."""
+        """Serves until `stop`, or until an engine dies.  Raises what loading raises."""
         with listening(self.options) as sock:
             self.port = sock.getsockname()[1]
             try:
@@ -97,9 +97,6 @@ class Server:
     async def _serve(self, sock: socket.socket, on_ready: Callable[["Server"], None]) -> Exit:
         http = Uvicorn(uvicorn_config(self.service, self.options))
         serving = asyncio.ensure_future(http.serve(sockets=[sock]))
-        loop = asyncio.get_running_loop()
-        for each in SIGNALS:
-            loop.add_signal_handler(each, self._on_signal)
         try:
             while not http.started:
                 await asyncio.sleep(0.01)
@@ -108,29 +105,33 @@ class Server:
         finally:
             http.should_exit = True
             await serving
-            for each in SIGNALS:
-                loop.remove_signal_handler(each)
         return code
 
-    def _on_signal(self) -> None:
-        self._signals += 1
-        self._signalled.set()
+    def stop(self) -> None:
+        """Drains, and ends then.  A second call ends it at once."""
+        self._num_stops += 1
+        self._stopped.set()
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT mean `stop` from now on."""
+        for each in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(each, self.stop)
 
     async def _until_over(self) -> Exit:
-        while not self._signals:
+        while not self._num_stops:
             if not self.models.are_alive:
                 log.error("an engine died")
                 await self.service.idle(FLUSH_SECONDS)  # its streams are being told
                 return Exit.ENGINE_DIED
-            await _soon(self._signalled.wait(), WATCH_SECONDS)
+            await _soon(self._stopped.wait(), WATCH_SECONDS)
         return await self._drain()
 
     async def _drain(self) -> Exit:
         """Lets everything finish, until the time is up or somebody insists."""
         self.service.drain()
-        self._signalled.clear()
+        self._stopped.clear()
         idle = asyncio.ensure_future(self.service.idle(self.options.shutdown_timeout))
-        insisted = asyncio.ensure_future(self._signalled.wait())
+        insisted = asyncio.ensure_future(self._stopped.wait())
         await asyncio.wait((idle, insisted), return_when=asyncio.FIRST_COMPLETED)
         is_idle = idle.done() and idle.result()
         for each in (idle, insisted):
@@ -155,7 +156,8 @@ async def _soon[T](work: Coroutine[None, None, T], seconds: float) -> T | None:
 def listening(options: ServerOptions) -> Iterator[socket.socket]:
     """The port, taken.  It does not answer yet.  Raises `ConfigError` if somebody else has it."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
+    # named as TCP, or asyncio would not turn Nagle's algorithm off: tokens would wait for each other
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((options.host, options.port))

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from jpaged.server.answering import LOOKS, Route, answers, service_of
+from jpaged.server.errors import UnknownModel
 from jpaged.server.models import Served
 from jpaged.server.openai.answers import ModelInfo, ModelList, ModelPermission
 from jpaged.server.sse import Json
@@ -19,6 +20,8 @@ async def list_models(request: Request) -> Response:
 
 @router.get("/v1/models/{model:path}", responses=answers(ModelInfo, LOOKS))
 async def retrieve_model(model: str, request: Request) -> Response:
+    if not model:  # the first model is for requests that name none
+        raise UnknownModel(model)
     return Json(describe(model, service_of(request).models.find(model)))
 
 

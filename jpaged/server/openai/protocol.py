@@ -4,9 +4,9 @@ Requests are strict: a field that is unknown, or not there yet, is refused by na
 number.  OpenAI's fields that mean nothing here are accepted, because its clients send them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jpaged.server import limits
 from jpaged.server.errors import ApiError
@@ -145,12 +145,17 @@ class CompletionRequest(Sampling):
             raise ApiError(400, "max_tokens must be at least 1 (0 only with echo).", "max_tokens")
 
 
+class TextPart(Strict):
+    type: Literal["text", "input_text"]
+    text: str
+
+
 class Message(BaseModel):
     """One message of a chat.  Templates decide what they know of a role and its other fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list["TextPart"] | None = None
+    content: str | list[TextPart] | None = None
     name: ShortText | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -161,6 +166,12 @@ class Message(BaseModel):
     tool_call_id: ShortText | None = None
     tool_calls: list[Any] | None = None
 
+    @model_validator(mode="after")
+    def _has_content(self) -> Self:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"a message of {self.role!r} needs content")
+        return self
+
     def plain(self) -> dict[str, Any]:
         """As templates know it: the parts of a text are one text."""
         parts = self.content
@@ -169,12 +180,6 @@ class Message(BaseModel):
         known |= {"reasoning_content": self.reasoning_content or self.reasoning}
         known |= {"tool_calls": self.tool_calls or None, "tool_call_id": self.tool_call_id}
         return {name: value for name, value in known.items() if value is not None}
-
-
-class TextPart(Strict):
-    type: Literal["text", "input_text", "refusal"]
-    text: str = ""
-    refusal: str | None = None
 
 
 class Chat(Strict):
