@@ -5,16 +5,17 @@ import atexit
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Any, Self
 
 from jpaged import policies
-from jpaged.engine.client import ModelCard, StepNews
+from jpaged.engine.client import StepNews
 from jpaged.engine.defaults import sampling_defaults
 from jpaged.engine.door import CheckedRequest, Door, Prompt
 from jpaged.engine.llm import Params, final, is_one, one_each
 from jpaged.engine.llm_engine import LLMEngine
+from jpaged.engine.model_card import model_card, name_of
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.stepping import Stepper
 from jpaged.engine.streams import Stream, Streams
@@ -26,7 +27,6 @@ from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.report import PageReport
 from jpaged.scheduling.request import Request
 from jpaged.scheduling.terms import NO_TERMS, Terms
-from jpaged.weights.folder import read_json
 
 
 class AsyncLLMEngine:
@@ -53,7 +53,7 @@ class AsyncLLMEngine:
         self._thread = threading.Thread(target=self._stepper.run, name="jpaged-engine", daemon=True)
         self._thread.start()
         atexit.register(self._stop)
-        if asyncio._get_running_loop() is not None:
+        with suppress(RuntimeError):  # no loop is running yet
             self._streams()
 
     @property
@@ -152,9 +152,9 @@ class AsyncLLMEngine:
         if self._stepper.ended.done():
             raise self._death()
         own = self._streams()
-        if any(request.id in streams for streams in self._homes.values()):
-            raise RequestRejected(f"request id {request.id!r} is in flight; choose another")
-        stream = own.open(request.id, request.params.output_kind)
+        for streams in self._homes.values():
+            streams.refuse_known(request.id)
+        stream = own.open(request, prompt_text)
         self._stepper.add(request, prompt_text)
         return stream
 
@@ -211,7 +211,7 @@ class AsyncLLMEngine:
         """On a loop; listeners hear of it on the one that was there first."""
         streams.deliver(news.outputs, news.failed, news.refused, news.aborted)
         for listener in self.listeners if is_first else ():
-            listener(news)
+            asyncio.get_running_loop().call_soon(listener, news)  # its errors are its own
 
     def _hear_end(self) -> None:
         for loop, streams in list(self._homes.items()):
@@ -237,30 +237,3 @@ class AsyncLLMEngine:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def model_card(engine: LLMEngine) -> ModelCard:
-    """What is known of an engine's model and sizes."""
-    config, sizes, model = engine.config, engine.sizes, engine.model
-    return ModelCard(
-        name=config.model,
-        folder=str(engine.folder),
-        created=int(time.time()),
-        max_model_len=sizes.max_model_len,
-        vocab=model.vocab,
-        eos_token_ids=engine.eos_token_ids,
-        max_logprobs=config.max_logprobs,
-        seed=config.seed,
-        max_num_seqs=sizes.max_num_seqs,
-        max_num_batched_tokens=sizes.max_num_batched_tokens,
-        num_pages=sizes.num_pages,
-        page_size=sizes.page_size,
-        dtype=str(model.dtype),
-        architecture=(read_json(engine.folder, "config.json").get("architectures") or [""])[0],
-        num_parameters=model.num_parameters,
-        policy=name_of(config.policy),
-    )
-
-
-def name_of(policy: str | Policy) -> str:
-    return policy if isinstance(policy, str) else type(policy).__name__

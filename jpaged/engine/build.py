@@ -15,12 +15,8 @@ import jax
 
 from jpaged import policies
 from jpaged.config import EngineConfig
-from jpaged.engine.pretend import (
-    PretendedExecutor,
-    pretended_costs,
-    pretended_pages,
-    words_of,
-)
+from jpaged.engine.pretend import PretendedExecutor, words_of
+from jpaged.engine.pretended_costs import pretended_costs, pretended_pages
 from jpaged.engine.progress import progress
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError

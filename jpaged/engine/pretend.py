@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self
 
-from jpaged.config import EngineConfig
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.runner.compile_monitor import Watch
 from jpaged.runner.memory import MemoryReport
@@ -23,8 +22,6 @@ from jpaged.scheduling.batch import ScheduledBatch, StepOutput, TokenLogprobs
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import CostModel, StepShape
 from jpaged.scheduling.request import Sequence as Stream
-from jpaged.simulator.constant import Constant
-from jpaged.simulator.specs import cost_model_of
 
 MOST_WORDS = 512
 STRIDE = 7919  # a prime: the words of a text follow each other in no order
@@ -41,6 +38,8 @@ class PretendedExecutor:
 
     is_usable = True
     jit_monitor = "off"
+    latest_compilation = 0.0
+    num_compiled = 0
 
     def __init__(
         self, costs: CostModel, buckets: BucketLadder, num_pages: int, words: Sequence[int]
@@ -146,36 +145,6 @@ class PretendedExecutor:
 
     def put(self, sequence: Stream, parcel: tuple) -> None:
         """Keeps nothing."""
-
-
-def pretended_costs(config: EngineConfig) -> CostModel | None:
-    """What an engine pretends to cost, if it does.  Raises `ConfigError` for a text that names
-    nothing."""
-    text = config.pretend
-    if not isinstance(text, str):
-        return text
-    name, _, seconds = text.partition(":")
-    if name == "constant" and _is_number(seconds):  # short for constant:step=…
-        return Constant(float(seconds))
-    return cost_model_of(text)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def pretended_pages(config: EngineConfig, wanted_pages: int) -> int | None:
-    """As many as the pretended device has room for, but not more than would ever be used; None if
-    nothing is pretended, or the user gave the cache a size."""
-    costs = pretended_costs(config)
-    if costs is None or config.kv_cache_memory_bytes is not None:
-        return None
-    fitting = getattr(costs, "num_pages", None)
-    return wanted_pages if fitting is None else min(wanted_pages, fitting(config.page_size))
 
 
 def words_of(tokenizer: Tokenizer | None, vocab: int, ends: Collection[int]) -> list[int]:

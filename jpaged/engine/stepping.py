@@ -6,6 +6,7 @@ engine's thread         read them ─► step ─► StepNews ─► on_news
 """
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from functools import partial
@@ -32,7 +33,7 @@ class Stepper:
         self.engine, self._on_news = engine, on_news
         engine.loop.sleep = lambda seconds: None  # here one waits for letters, too
         self.ended: Future[str | None] = Future()
-        self.busy_since: float | None = None  # when the step under way began
+        self._busy_since: float | None = None  # when the step under way began
         self._letters: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._calls: set[Future] = set()  # not answered yet
         self._is_closing = False
@@ -40,6 +41,14 @@ class Stepper:
         self._failed: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._aborted: list[str] = []
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long the step under way has been running, but for what it compiles."""
+        since = self._busy_since
+        if since is None:
+            return 0.0
+        return max(0.0, time.monotonic() - max(since, self.engine.executor.latest_compilation))
 
     def add(self, request: Request, prompt_text: str | None) -> None:
         self._letters.put(partial(self._add, request, prompt_text))
@@ -72,8 +81,10 @@ class Stepper:
         except BaseException as error:  # whatever it is, those who wait must hear of it
             logger.exception("the engine died")
             reason = f"{type(error).__name__}: {error}"
-        self.engine.close()
-        self.ended.set_result(reason)
+        try:
+            self.engine.close()
+        finally:
+            self.ended.set_result(reason)
         for future in list(self._calls):
             self._fail(future)
 
@@ -98,14 +109,14 @@ class Stepper:
         return max(0, wake_at - self.engine.clock())
 
     def _step(self) -> None:
-        self.busy_since = self.engine.clock()
+        self._busy_since = time.monotonic()
         try:
             outputs = self.engine.step()
         except Exception as error:  # a step is everybody's: its error must not end them all
             logger.exception("a step failed")
             outputs, failed = [], recover(self.engine, error)
             self._failed |= failed
-        self.busy_since = None
+        self._busy_since = None
         self._tell(outputs)
 
     def _tell(self, outputs: list[RequestOutput]) -> None:

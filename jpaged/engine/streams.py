@@ -16,13 +16,16 @@ from weakref import WeakValueDictionary
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
 from jpaged.errors import RequestFailed, RequestRejected
 from jpaged.sampling_params import RequestOutputKind
+from jpaged.scheduling.request import Request
 
 
 class Stream:
     """The outputs of one request, for one reader.  Closing or forgetting it aborts the request."""
 
-    def __init__(self, request_id: str, is_delta: bool, abort: Callable[[str], None]):
-        self.request_id, self._is_delta, self._abort = request_id, is_delta, abort
+    def __init__(self, request: Request, prompt_text: str | None, abort: Callable[[str], None]):
+        self.request_id, self._abort = request.id, abort
+        self.prompt = prompt_text, list(request.prompt)
+        self._is_delta = request.params.output_kind is RequestOutputKind.DELTA
         self._output: RequestOutput | None = None
         self._error: Exception | None = None
         self._has_ended = False  # nothing more will come
@@ -94,13 +97,20 @@ class Streams:
     def __len__(self) -> int:
         return len(self._streams)
 
-    def open(self, request_id: str, kind: RequestOutputKind) -> Stream:
+    def refuse_known(self, request_id: str) -> None:
         """Raises `RequestRejected` for an id that is in flight."""
         if request_id in self._streams:
             raise RequestRejected(f"request id {request_id!r} is in flight; choose another")
-        is_delta = kind is RequestOutputKind.DELTA
-        stream = self._streams[request_id] = Stream(request_id, is_delta, self._forget)
+
+    def open(self, request: Request, prompt_text: str | None) -> Stream:
+        self.refuse_known(request.id)
+        stream = self._streams[request.id] = Stream(request, prompt_text, self._forget)
         return stream
+
+    def prompt_of(self, request_id: str) -> tuple[str | None, list[int]]:
+        """Text and tokens of a request's prompt; nothing, if its reader is gone."""
+        stream = self._streams.get(request_id)
+        return (None, []) if stream is None else stream.prompt
 
     def _forget(self, request_id: str) -> None:
         self._streams.pop(request_id, None)

@@ -10,8 +10,10 @@ While a step of the right size is missing, a larger one that is there serves.
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import jax
 
@@ -37,6 +39,8 @@ class CompiledSteps:
         self.scatters: dict[int, jax.stages.Compiled] = {}
         self.score: jax.stages.Compiled | None = None
         self.is_complete = False
+        self._lock = threading.Lock()
+        self._num_under_way, self._latest_end = 0, 0.0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -106,40 +110,61 @@ class CompiledSteps:
         ]
         return min(larger, default=bucket)
 
+    @property
+    def latest(self) -> float:
+        """When something was compiled last, on the monotonic clock; now, while something is."""
+        return time.monotonic() if self._num_under_way else self._latest_end
+
+    @property
+    def num_compiled(self) -> int:
+        kinds = (self.steps, self.resamples, self.copies, self.gathers, self.scatters)
+        return sum(map(len, kinds)) + (self.score is not None)
+
+    def _get[Key](
+        self,
+        kind: dict[Key, jax.stages.Compiled],
+        key: Key,
+        lower: Callable[[Key], jax.stages.Lowered],
+    ) -> jax.stages.Compiled:
+        if key not in kind:
+            with self._under_way():
+                kind[key] = lower(key).compile()
+        return kind[key]
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        with self._lock:
+            self._num_under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_under_way -= 1
+                self._latest_end = time.monotonic()
+
     def step(self, bucket: Bucket) -> jax.stages.Compiled:
-        if bucket not in self.steps:
-            self.steps[bucket] = self.program.lower(bucket).compile()
-        return self.steps[bucket]
+        return self._get(self.steps, bucket, self.program.lower)
 
     def resample(self, num_rows: int) -> jax.stages.Compiled:
-        if num_rows not in self.resamples:
-            self.resamples[num_rows] = self.program.lower_resample(num_rows).compile()
-        return self.resamples[num_rows]
+        return self._get(self.resamples, num_rows, self.program.lower_resample)
 
     def copier(self, num_copies: int) -> jax.stages.Compiled:
-        if num_copies not in self.copies:
-            self.copies[num_copies] = self.program.lower_copy(num_copies).compile()
-        return self.copies[num_copies]
+        return self._get(self.copies, num_copies, self.program.lower_copy)
 
     def num_moved(self, num_pages: int) -> int:
         """The compiled number of pages that so many are padded to, on their way to the host."""
         return max(LEAST_MOVED, 1 << (num_pages - 1).bit_length())
 
     def gather(self, num_pages: int) -> jax.stages.Compiled:
-        count = self.num_moved(num_pages)
-        if count not in self.gathers:
-            self.gathers[count] = self.program.lower_gather(count).compile()
-        return self.gathers[count]
+        return self._get(self.gathers, self.num_moved(num_pages), self.program.lower_gather)
 
     def scatter(self, num_pages: int) -> jax.stages.Compiled:
-        count = self.num_moved(num_pages)
-        if count not in self.scatters:
-            self.scatters[count] = self.program.lower_scatter(count).compile()
-        return self.scatters[count]
+        return self._get(self.scatters, self.num_moved(num_pages), self.program.lower_scatter)
 
     def scorer(self) -> jax.stages.Compiled:
         if self.score is None:
-            self.score = self.program.lower_score().compile()
+            with self._under_way():
+                self.score = self.program.lower_score().compile()
         return self.score
 
     def temporary_bytes(self) -> int:

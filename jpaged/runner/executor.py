@@ -119,6 +119,16 @@ class DeviceExecutor:
             return False
         return not any(leaf.is_deleted() for leaf in owned)
 
+    @property
+    def latest_compilation(self) -> float:
+        """When something was compiled last, on the monotonic clock; now, while something is."""
+        return self.compiled.latest
+
+    @property
+    def num_compiled(self) -> int:
+        """Programs that were compiled so far."""
+        return self.compiled.num_compiled
+
     def culprits(self, batch: ScheduledBatch) -> list[Sequence]:
         """The sequences whose own options make packing a batch raise."""
         found = []
