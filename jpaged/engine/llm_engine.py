@@ -364,7 +364,7 @@ class LLMEngine:
 
     def stats(self) -> EngineStats:
         """How much is going on, and what was done so far."""
-        return EngineStats.of(self.scheduler)
+        return EngineStats.of(self.loop, self.executor.num_compiled, self.num_late_compilations)
 
     def snapshot(self) -> Snapshot:
         """All that is in flight, as a value: to `save`, to `branch` from, or to `restore` later.
@@ -460,6 +460,7 @@ class LLMEngine:
             ahead=int(self.config.async_scheduling),
             on_finish=lambda sequence: self.ended.append(RequestRecord.of(sequence)),
             sleep=time.sleep,
+            stopwatch=time.perf_counter,
         )
         self.loop.num_steps = num_steps
 

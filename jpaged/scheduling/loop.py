@@ -60,13 +60,24 @@ class Underway[Handle]:
     sights: list[tuple[Watcher, Any]]
 
 
+@dataclass
+class Seconds:
+    """What the loop's own time went into: deciding what runs, packing and sending it, and waiting
+    for answers.  These only grow."""
+
+    deciding: float = 0.0
+    sending: float = 0.0
+    waiting: float = 0.0
+
+
 class ServingLoop[Handle]:
     """Runs one step after another.  `on_step(record)` hears of each, `on_finish` of each sequence;
     `watchers`, to which anybody may add, see what the scheduler holds meanwhile.
 
     ahead: how many steps may be scheduled beyond the one whose tokens are awaited, 0 or 1.  sleep:
     for a while, because the policy wants to wait; never longer than MOST_ASLEEP at once, since
-    somebody may arrive meanwhile.
+    somebody may arrive meanwhile.  stopwatch: what `seconds` is measured with; unlike the
+    clock, nothing depends on what it says.
     """
 
     def __init__(
@@ -78,6 +89,7 @@ class ServingLoop[Handle]:
         ahead: int = 0,
         on_finish: Callable[[Sequence], None] = lambda _: None,
         sleep: Callable[[float], None] = lambda _: None,
+        stopwatch: Callable[[], float] = lambda: 0.0,
     ):
         self.scheduler = scheduler
         self.executor = executor
@@ -86,6 +98,8 @@ class ServingLoop[Handle]:
         self.ahead = ahead
         self.on_finish = on_finish
         self.sleep = sleep
+        self.stopwatch = stopwatch
+        self.seconds = Seconds()
         self.num_steps = 0
         self.watchers: list[Watcher] = []
         self._underway: deque[Underway[Handle]] = deque()
@@ -119,7 +133,9 @@ class ServingLoop[Handle]:
             return [], None, None
         step = self._underway[0]
         self.unanswered = step.batch
+        asked = self.stopwatch()
         output = self.executor.collect(step.handle)
+        self.seconds.waiting += self.stopwatch() - asked
         self.unanswered = None
         advanced = self.scheduler.update(step.batch, output, self.clock())
         self._underway.popleft()
@@ -145,8 +161,10 @@ class ServingLoop[Handle]:
 
     def _launch(self) -> bool:
         """Schedules and submits the next step, if there is one."""
-        start = self.clock()
+        start, asked = self.clock(), self.stopwatch()
         batch = self.scheduler.schedule(start)
+        decided = self.stopwatch()
+        self.seconds.deciding += decided - asked
         if batch is None:
             if self.scheduler.wake_at is not None:
                 self.sleep(min(self.scheduler.wake_at - start, MOST_ASLEEP))
@@ -158,6 +176,7 @@ class ServingLoop[Handle]:
             self.scheduler.cancel(batch)
             self._must_wait, self.unsent = True, batch
             raise
+        self.seconds.sending += self.stopwatch() - decided
         before = self.scheduler.counts.num_recomputed
         self.scheduler.advance(batch)
         num_recomputed = self.scheduler.counts.num_recomputed - before
