@@ -1,0 +1,88 @@
+"""Flags of the laboratory: simulations, recorded runs, and what they are held against."""
+
+import argparse
+
+from jpaged.cli.model_flags import MODEL_HELP
+from jpaged.cli.options import add_engine_flags
+
+MEASURES = "ttft_p50,ttft_p99,tpot_p99,latency_mean,tokens_per_second,hit_rate,recompute_tax"
+
+
+def compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--policies", required=True, help="names, with commas; the first is the base"
+    )
+    _add_setting(parser)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--measures", default=MEASURES, help="of a simulation's summary")
+
+
+def search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", required=True, help="its name")
+    parser.add_argument(
+        "--space",
+        required=True,
+        nargs="+",
+        metavar="PARAMETER",
+        help="name=low:high, name=low:high:log or name=this,that",
+    )
+    _add_setting(parser)
+    parser.add_argument("--measure", default="latency_mean", help="of a simulation's summary")
+    parser.add_argument(
+        "--constraint", nargs="+", default=[], help="'tpot_p99<0.05', on every workload"
+    )
+    parser.add_argument("--trials", type=int, default=40, help="parameters to try (default 40)")
+    parser.add_argument("--seeds", type=int, default=3, help="of each trial (default 3)")
+    parser.add_argument(
+        "--held-out-seeds", type=int, default=5, help="for the best, afterwards (default 5)"
+    )
+    parser.add_argument(
+        "--held-out", nargs="+", metavar="WORKLOAD", help="for the best, in place of --workloads"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another one searches otherwise")
+
+
+def replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="what `engine.record(…)` wrote")
+    parser.add_argument("--until", type=int, help="stop before this step, and show the pages")
+    parser.add_argument("--model", help="where the checkpoint lies now")
+
+
+def calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("--out", required=True, help="where the costs go, as JSON")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of measuring (default 60)")
+    parser.add_argument("--calibration-seed", type=int, default=0, metavar="SEED")
+    add_engine_flags(parser)
+
+
+def validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help=MODEL_HELP)
+    parser.add_argument("--costs", required=True, help="what `jpaged calibrate` wrote")
+    parser.add_argument(
+        "--loads",
+        type=float,
+        nargs="+",
+        help="shares of the saturating rate (default 0.5 0.85 1.2)",
+    )
+    parser.add_argument("--seconds", type=float, default=15.0, help="of arrivals (default 15)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=1,
+        help="runs of the engine, which tell the noise (default 1)",
+    )
+    parser.add_argument("--workload-seed", type=int, default=1, metavar="SEED")
+    parser.add_argument("--out", help="where the comparison goes, as JSON")
+    add_engine_flags(parser)
+
+
+def _add_setting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workloads", required=True, nargs="+", help="poisson:rate=4,num_requests=500, or a trace"
+    )
+    parser.add_argument(
+        "--cost-model", default="roofline:model=llama-8b,gpu=H200", help="or constant:…, costs.json"
+    )
+    parser.add_argument("--option", nargs="*", default=[], help="of the engines, name=value")
+    parser.add_argument("--out", help="a page of HTML")

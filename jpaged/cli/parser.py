@@ -1,0 +1,37 @@
+"""The commands of `jpaged`, and what each may be told.
+
+A row a command; its flags are made by a function in a file that imports little.  A command's own
+module, `jpaged.cli.<its name>`, is imported when it is called: neither `jpaged --help` nor a shell
+that completes a word should wait for JAX.
+"""
+
+import argparse
+from collections.abc import Callable
+
+from jpaged import __version__
+from jpaged.cli import laboratory_flags, model_flags
+from jpaged.cli.server_options import add_serve_flags
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "generate": ("complete one prompt or several", model_flags.generate),
+    "chat": ("talk to a model", model_flags.chat),
+    "serve": ("an HTTP server, for OpenAI's and vLLM's clients", add_serve_flags),
+    "info": ("what a model is, and what it needs", model_flags.info),
+    "doctor": ("what this machine has, and which kernels serve", model_flags.doctor),
+    "convert": ("convert a checkpoint once, to load it faster", model_flags.convert),
+    "compare": ("policies on the same requests, simulated", laboratory_flags.compare),
+    "search": ("for a policy's best parameters, simulated", laboratory_flags.search),
+    "replay": ("do a recorded run again, step by step", laboratory_flags.replay),
+    "calibrate": ("measure what an engine's steps cost", laboratory_flags.calibrate),
+    "validate": ("hold a simulation against its engine", laboratory_flags.validate),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jpaged", description="Paged LLM serving in JAX.")
+    parser.add_argument("--version", action="version", version=f"jpaged {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more, on stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (text, add_flags) in COMMANDS.items():
+        add_flags(commands.add_parser(name, help=text))
+    return parser
