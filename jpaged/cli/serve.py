@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns what `Exit` says: 0 if everything that had begun was finished."""
     options = gathered(vars(args), os.environ)
     server_options = ServerOptions.of(options)
-    launch = launcher(options)
+    launch = launcher(options, server_options)
     models = models_of(options)
 
     async def serve() -> int:
@@ -47,7 +47,7 @@ def models_of(options: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def launcher(options: dict[str, Any]) -> Launch:
+def launcher(options: dict[str, Any], server: ServerOptions) -> Launch:
     """Makes engines with these options."""
     engine_options = {name: options[name] for name in ENGINE_HELP if name in options}
     if options.get("pretend"):
@@ -61,7 +61,12 @@ def launcher(options: dict[str, Any]) -> Launch:
     async def in_its_own(name: str, path: str) -> EngineClient:
         from jpaged.server.remote_engine import RemoteEngine
 
-        return await RemoteEngine.start(path, **engine_options)
+        return await RemoteEngine.launch(
+            path,
+            restarts=server.engine_restarts,
+            patience=server.engine_patience,
+            **engine_options,
+        )
 
     return in_this_process if options.get("in_process") else in_its_own
 

@@ -69,7 +69,11 @@ class AsyncLLMEngine:
 
     @property
     def is_healthy(self) -> bool:
-        return not self._stepper.ended.done()
+        return not self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        return self._stepper.ended.done()
 
     def get_default_sampling_params(self) -> SamplingParams:
         """The model's own, from its generation_config.json."""

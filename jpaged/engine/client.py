@@ -103,6 +103,11 @@ class EngineClient(Protocol):
         """False once it died, or while it does not answer."""
         ...
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it serves no more, and never will."""
+        ...
+
     def stream(self, request: Request, prompt_text: str | None) -> Stream:
         """Queues a request that the door let in.  Yields its outputs, of the kind it asked for;
         deltas are merged, and others replaced, while the reader is slow.

@@ -19,7 +19,9 @@ class ServerOptions:
     max_num_queued_tokens: of each model, requests that have not begun to answer, and their prompts'
     tokens.  max_requests_per_key: under way at a time.  request_timeout: seconds that a request may
     take which names none itself.  shutdown_timeout: seconds that streams have to finish after
-    SIGTERM.  chat_template: a file with a template to use in place of the models' own.
+    SIGTERM.  engine_restarts: how many times in a row an engine process that died is begun anew; then the
+    server ends.  engine_patience: seconds without a sign of it, after which it is not healthy.
+    chat_template: a file with a template to use in place of the models' own.
     chat_template_timeout: seconds for one rendering.  model_root: folders that models may be loaded
     from while running.  allowed_origins: pages that browsers may call us from.
     """
@@ -34,6 +36,8 @@ class ServerOptions:
     max_body_bytes: int = limits.MAX_BODY_BYTES
     request_timeout: float | None = None
     shutdown_timeout: float = 30.0
+    engine_restarts: int = 0
+    engine_patience: float = 5.0
     chat_template: str | None = None
     chat_template_timeout: float = 5.0
     model_root: tuple[str, ...] = ()
@@ -60,11 +64,16 @@ class ServerOptions:
                 yield f"{name} must be at least 1, not {getattr(self, name)}"
         if self.max_requests_per_key is not None and self.max_requests_per_key < 1:
             yield f"max_requests_per_key must be at least 1, not {self.max_requests_per_key}"
+        if self.engine_restarts < 0:
+            yield f"engine_restarts must be at least 0, not {self.engine_restarts}"
         if not 0 <= self.port < 65536:
             yield f"port must be from 0 (any) to 65535, not {self.port}"
 
     def _second_problems(self):
-        for name in ("request_timeout", "shutdown_timeout", "chat_template_timeout"):
+        for name in (
+            *("request_timeout", "shutdown_timeout"),
+            *("engine_patience", "chat_template_timeout"),
+        ):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 yield f"{name} must be seconds, not {value}"

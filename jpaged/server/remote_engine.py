@@ -116,6 +116,10 @@ class RemoteEngine:
     def is_healthy(self) -> bool:
         return self._death is None and self._child.is_responsive
 
+    @property
+    def is_gone(self) -> bool:
+        return self._death is not None
+
     async def wait_healthy(self) -> None:
         """Until it serves, again or still.  Raises `EngineDied` if it never will."""
         while not self.is_healthy:
