@@ -12,6 +12,7 @@ from jpaged.cli.options import ENGINE_HELP
 from jpaged.cli.server_options import gathered
 from jpaged.engine.client import EngineClient
 from jpaged.errors import ConfigError
+from jpaged.server import registry
 from jpaged.server.models import Launch
 from jpaged.server.options import ServerOptions
 from jpaged.server.serve import Server
@@ -81,6 +82,8 @@ def announce(server: Server) -> None:
         f"{served.engine.card.page_size} tokens)"
         for served in server.models
     )
+    folders = {name: served.engine.card.folder for name, served in server.models.names().items()}
+    registry.enter(host, server.port, folders)
     print(f"jpaged serves {models} at {url}", flush=True)
     if not server.options.is_loopback and not server.options.api_key:
         print("jpaged: anybody who reaches it may use it; set JPAGED_API_KEY", file=sys.stderr)
