@@ -17,10 +17,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from jpaged import __version__
 from jpaged.errors import RequestRejected
-from jpaged.server import admin, probes
+from jpaged.server import admin, probes, simple_generate
 from jpaged.server.auth import OPEN, Auth
 from jpaged.server.edge import Edge
 from jpaged.server.errors import ApiError, error_response
+from jpaged.server.kserve import generate as kserve_generate
+from jpaged.server.kserve import models as kserve_models
+from jpaged.server.ollama import generating as ollama_generating
+from jpaged.server.ollama import models as ollama_models
 from jpaged.server.openai import chat, completions, models, tokenize
 from jpaged.server.options import ServerOptions
 from jpaged.server.service import Service
@@ -32,6 +36,11 @@ ROUTERS = (
     chat.router,
     models.router,
     tokenize.router,
+    simple_generate.router,
+    ollama_generating.router,
+    ollama_models.router,
+    kserve_generate.router,
+    kserve_models.router,
     admin.router,
 )
 MAX_PROBLEMS = 5  # told of one request

@@ -1,0 +1,1 @@
+"""KServe's Open Inference Protocol, version 2, with Triton's generate extension."""
