@@ -12,6 +12,7 @@ from jpaged.cli.options import ENGINE_HELP
 from jpaged.cli.server_options import gathered
 from jpaged.engine.client import EngineClient
 from jpaged.errors import ConfigError
+from jpaged.server import logs
 from jpaged.server import registry
 from jpaged.server.models import Launch
 from jpaged.server.options import ServerOptions
@@ -22,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns what `Exit` says: 0 if everything that had begun was finished."""
     options = gathered(vars(args), os.environ)
     server_options = ServerOptions.of(options)
+    logs.write_to_stderr(server_options.log_json)
     launch = launcher(options, server_options)
     models = models_of(options)
 

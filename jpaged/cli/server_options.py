@@ -32,6 +32,11 @@ SERVER_HELP = {
     "chat_template_timeout": "seconds for rendering one",
     "model_root": "folders that models may be loaded from while running",
     "allowed_origins": "sites whose pages may call from browsers",
+    "metrics_prefix": "of the metrics that vLLM has, too",
+    "log_requests": "a line when a request to a model is over",
+    "log_access": "a line for all other requests, too",
+    "log_json": "these lines in JSON",
+    "otlp_traces_endpoint": "URL that OpenTelemetry spans go to, http://…:4318/v1/traces",
 }
 # what is neither an engine's nor a server's option
 OTHERS = ("model", "models", "served_model_name", "pretend", "in_process", "config")
@@ -162,4 +167,5 @@ def _lists() -> set[str]:
 def _flags() -> set[str]:
     from jpaged.config import BOOLEANS
 
-    return {"open_metrics", "in_process", *(set(BOOLEANS) & set(ENGINE_HELP))}
+    ours = {each.name for each in dataclasses.fields(ServerOptions) if each.type is bool}
+    return {"in_process", *ours, *(set(BOOLEANS) & set(ENGINE_HELP))}

@@ -37,7 +37,7 @@ class Admission:
     num_queued: int = 0
     num_queued_tokens: int = 0
     num_live: int = 0
-    num_refused: int = 0
+    refused: Counter[str] = field(default_factory=Counter)  # requests, by the limit
     of_client: Counter[str] = field(default_factory=Counter)
     usual_wait: float = 1.0  # seconds in the queue
 
@@ -61,7 +61,7 @@ class Admission:
             )
         most = self.max_of_client
         if client and most is not None and self.of_client[client] + count > most:
-            self.num_refused += count
+            self.refused["max_requests_per_key"] += count
             raise Overloaded(
                 f"This key has {self.of_client[client]} requests under way; at most {most} may be.",
                 self.advice,
@@ -69,7 +69,7 @@ class Admission:
             )
         is_full = self.num_queued + count > self.max_queued_requests
         if is_full or self.num_queued_tokens + tokens > self.max_queued_tokens:
-            self.num_refused += count
+            self.refused["max_num_queued_reqs" if is_full else "max_num_queued_tokens"] += count
             raise Overloaded(
                 f"The queue is full: {self.num_queued} requests with {self.num_queued_tokens} "
                 "tokens wait.",

@@ -21,6 +21,8 @@ from jpaged.server import admin, probes, simple_generate
 from jpaged.server.auth import OPEN, Auth
 from jpaged.server.edge import Edge
 from jpaged.server.errors import ApiError, error_response
+from jpaged.server.exchange import Watch
+from jpaged.server.metrics import route as metrics_route
 from jpaged.server.kserve import generate as kserve_generate
 from jpaged.server.kserve import models as kserve_models
 from jpaged.server.ollama import generating as ollama_generating
@@ -28,10 +30,12 @@ from jpaged.server.ollama import models as ollama_models
 from jpaged.server.openai import chat, completions, models, tokenize
 from jpaged.server.options import ServerOptions
 from jpaged.server.service import Service
+from jpaged.server.watching import watched
 
 log = logging.getLogger(__name__)
 ROUTERS = (
     probes.router,
+    metrics_route.router,
     completions.router,
     chat.router,
     models.router,
@@ -48,11 +52,12 @@ MAX_PROBLEMS = 5  # told of one request
 
 def build_app(service: Service, options: ServerOptions) -> FastAPI:
     """The ASGI application of a server.  Begins and ends nothing: `serve.py` does."""
+    metrics, watchers = watched(service, options)
     app = FastAPI(
         title="jpaged",
         version=__version__,
         description="Paged LLM serving in JAX, in the words of OpenAI, vLLM, Ollama and KServe.",
-        middleware=_middleware(options),
+        middleware=[Middleware(Watch, listeners=watchers), *_middleware(options)],
         exception_handlers={
             HTTPException: _on_http_error,
             RequestValidationError: _on_invalid,
@@ -63,7 +68,7 @@ def build_app(service: Service, options: ServerOptions) -> FastAPI:
         docs_url=None,  # its scripts would come from elsewhere
         redoc_url=None,
     )
-    app.state.service, app.state.options = service, options
+    app.state.service, app.state.options, app.state.metrics = service, options, metrics
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = lambda: _openapi(app)

@@ -94,6 +94,7 @@ class Models:
         chat_template: str | None = None,
     ):
         self.new_admission, self.launch, self.chat_template = new_admission, launch, chat_template
+        self.listeners: list[Callable[[Served], None]] = []  # hear of each that is added
         self._versions: dict[str, dict[str, Served]] = {}
         self._labels: dict[str, dict[str, str]] = {}
         self._aliases: dict[str, str] = {}
@@ -106,6 +107,8 @@ class Models:
         served = Served.of(name, version, engine, self.new_admission(), self.chat_template)
         self._versions.setdefault(name, {})[version] = served
         self._labels.setdefault(name, {})
+        for listener in self.listeners:
+            listener(served)
         return served
 
     def alias(self, name: str, others: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 from jpaged.errors import ConfigError
 from jpaged.server import limits
+
+METRICS_PREFIX = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)?")
+URL = re.compile(r"https?://[^\s]+")
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,10 @@ class ServerOptions:
     server ends.  engine_patience: seconds without a sign of it, after which it is not healthy.
     chat_template: a file with a template to use in place of the models' own.
     chat_template_timeout: seconds for one rendering.  model_root: folders that models may be loaded
-    from while running.  allowed_origins: pages that browsers may call us from.
+    from while running.  allowed_origins: pages that browsers may call us from.  metrics_prefix: of
+    the metrics that are vLLM's, too.  log_requests: a line for each that asked a model; log_access:
+    for all others, too; log_json: lines in JSON.  otlp_traces_endpoint: a URL that spans are sent
+    to.
     """
 
     host: str = "127.0.0.1"
@@ -42,6 +49,11 @@ class ServerOptions:
     chat_template_timeout: float = 5.0
     model_root: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    metrics_prefix: str = "vllm:"
+    log_requests: bool = True
+    log_access: bool = False
+    log_json: bool = False
+    otlp_traces_endpoint: str | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "ServerOptions":
@@ -81,6 +93,10 @@ class ServerOptions:
     def _text_problems(self):
         if any(not key or not key.isascii() or not key.isprintable() for key in self.api_key):
             yield "an api_key must be printable ASCII, and not empty"
+        if not METRICS_PREFIX.fullmatch(self.metrics_prefix) or self.metrics_prefix == "jpaged:":
+            yield f"metrics_prefix {self.metrics_prefix!r} begins no name of a metric, or ours"
+        if self.otlp_traces_endpoint and not URL.fullmatch(self.otlp_traces_endpoint):
+            yield f"otlp_traces_endpoint {self.otlp_traces_endpoint} is no http(s) URL"
         for root in self.model_root:
             if not Path(root).is_dir():
                 yield f"model_root {root} is no folder"

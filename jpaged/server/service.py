@@ -31,20 +31,23 @@ from jpaged.server.errors import (
     ShuttingDown,
 )
 from jpaged.server.models import Models, Served
+from jpaged.server.progress import Progress
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.02
 
 
 class Service:
-    """listeners: hear of each request when it is over, and how it ended ("finished",
-    "disconnected", "deadline", "failed", "aborted"); `outcomes` counts them."""
+    """begun: hear of each request when its first token came.  listeners: hear of it when it is
+    over, and how it ended ("finished", "disconnected", "deadline", "failed", "aborted"); `outcomes`
+    counts them."""
 
     def __init__(self, models: Models, templates: Templates, request_timeout: float | None = None):
         self.models, self.templates, self.request_timeout = models, templates, request_timeout
         self.is_draining = False
         self.live: set[Started] = set()
         self.outcomes: Counter[str] = Counter()
+        self.begun: list[Callable[[Started], None]] = []
         self.listeners: list[Callable[[Started, str], None]] = []
         self._num_started = 0
         self._ids: set[str] = set()
@@ -166,6 +169,7 @@ class Started:
         self.service, self.served, self.ask = service, served, ask
         self.request, self.prompt_text, self._ticket = request, prompt_text, ticket
         self.card: ModelCard = served.engine.card
+        self.progress = Progress()
         self._seconds = service.request_timeout if ask.deadline is None else ask.deadline
         self._failure: ApiError | None = None
         self._timer: asyncio.Timeout | None = None
@@ -184,7 +188,7 @@ class Started:
         try:
             while True:
                 output = await self._next(stream)
-                self.served.admission.begin(self._ticket, time.monotonic())
+                self._note(output)
                 if any(each.finish_reason == "abort" for each in output.outputs):
                     raise EngineFailed("The scheduler gave this request up.", status=503)
                 if output.finished:
@@ -203,6 +207,13 @@ class Started:
                 "The engine stopped." if has_died else "The engine failed on this request.",
                 status=503 if has_died else 500,
             ) from error
+
+    def _note(self, output: RequestOutput) -> None:
+        now = time.monotonic()
+        self.served.admission.begin(self._ticket, now)
+        if self.progress.add(output, now):
+            for listener in self.service.begun:
+                listener(self)
 
     async def _next(self, stream: AsyncIterator[RequestOutput]) -> RequestOutput:
         """The next output, within the deadline, or as long as nobody calls `fail`."""

@@ -1,0 +1,87 @@
+"""One line for each request when it is over.  Ids, counts and times; never what anybody wrote.
+
+    request 5f3a… of demo by POST /v1/completions: 200 finished, 12 + 40 tokens, ttft 0.031 s, …
+
+Written when a request ends, not while it runs: a thousand streams are a thousand lines, once.
+"""
+
+import json
+import logging
+import sys
+from typing import Any
+
+from jpaged.server.exchange import UNKNOWN, Exchange
+
+log = logging.getLogger("jpaged.requests")
+DIGITS = 6  # of seconds
+
+
+class RequestLog:
+    """requests: those that asked a model.  access: all others, too.  as_json: one object a line."""
+
+    def __init__(self, requests: bool = True, access: bool = False, as_json: bool = False):
+        self.requests, self.access = requests, access
+        self._write = json.dumps if as_json else as_text
+
+    def add(self, exchange: Exchange) -> None:
+        if not log.isEnabledFor(logging.INFO):
+            return
+        if (exchange.over and self.requests) or (not exchange.over and self.access):
+            log.info("%s", self._write(entry(exchange)))
+
+
+def entry(exchange: Exchange) -> dict[str, Any]:
+    """What is known of an exchange.  Its path is the route as it is declared: who asks for another
+    may write there what he wants."""
+    found = {
+        "request_id": exchange.request_id,
+        "method": exchange.method,
+        "route": exchange.route,
+        "status": exchange.status,
+        "seconds": round(exchange.seconds, DIGITS),
+    }
+    return found | of_requests(exchange) if exchange.over else found
+
+
+def of_requests(exchange: Exchange) -> dict[str, Any]:
+    """Of its requests to an engine, as a rule one: sums, the first token's time, how they ended."""
+    over = exchange.over
+    started = [each for each, _ in over]
+    firsts = [
+        each.progress.first - each.request.arrival
+        for each in started
+        if each.progress.first is not None
+    ]
+    return {
+        "model": f"{started[0].served.name}@{started[0].served.version}",
+        "outcome": ",".join(sorted({outcome for _, outcome in over})),
+        "num_prompts": len(over),
+        "prompt_tokens": sum(len(each.prompt_token_ids) for each in started),
+        "cached_tokens": sum(each.progress.num_cached for each in started),
+        "output_tokens": sum(each.progress.num_tokens for each in started),
+        "ttft": round(min(firsts), DIGITS) if firsts else None,
+        "finish_reasons": sorted(
+            {reason for each in started for reason in each.progress.finish_reasons.values()}
+        ),
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    where = f"{found['method']} {found['route']}" if found["route"] != UNKNOWN else "no route"
+    text = f"{found['request_id']} {where}: {found['status']}"
+    if "model" in found:
+        ttft = "no token" if found["ttft"] is None else f"ttft {found['ttft']:.3f} s"
+        text += (
+            f" {found['outcome']}, {found['model']}, {found['prompt_tokens']} + "
+            f"{found['output_tokens']} tokens ({found['cached_tokens']} cached), {ttft}"
+        )
+    return f"{text}, {found['seconds']:.3f} s"
+
+
+def write_to_stderr(as_json: bool) -> None:
+    """Lets the lines out, as they are in JSON, or else with the time before them."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if as_json else "%(asctime)s %(message)s"))
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
