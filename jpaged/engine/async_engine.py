@@ -41,7 +41,17 @@ class AsyncLLMEngine:
     """
 
     def __init__(self, model: str, **options: Any):
-        engine = LLMEngine(model, **options)
+        self._serve(LLMEngine(model, **options))
+
+    @classmethod
+    def of(cls, engine: LLMEngine) -> Self:
+        """Serves with an engine that is there already, one that was resumed, say.  It belongs to
+        this one from now on."""
+        served = cls.__new__(cls)
+        served._serve(engine)
+        return served
+
+    def _serve(self, engine: LLMEngine) -> None:
         self.card, self.stats = model_card(engine), engine.stats()
         self.listeners: list[Callable[[StepNews], None]] = []
         self._tokenizer, self._folder = engine.tokenizer, engine.folder
@@ -199,20 +209,24 @@ class AsyncLLMEngine:
     def _hear(self, news: StepNews) -> None:
         """In the engine's thread."""
         self.stats = news.stats
-        for number, (loop, streams) in enumerate(list(self._homes.items())):
-            self._on(loop, self._deliver, streams, news, number == 0)
+        is_first = True  # of the loops: there listeners hear of it
+        for loop, streams in list(self._homes.items()):
+            if self._on(loop, self._deliver, streams, news, is_first):
+                is_first = False
 
-    def _on(self, loop: asyncio.AbstractEventLoop, do: Callable[..., None], *arguments) -> None:
-        """Does something on a loop, one that was closed excepted: nobody reads there any more."""
+    def _on(self, loop: asyncio.AbstractEventLoop, do: Callable[..., None], *arguments) -> bool:
+        """Does something on a loop.  False if it was closed: nobody reads there any more."""
         try:
             loop.call_soon_threadsafe(do, *arguments)
         except RuntimeError:
             if not loop.is_closed():
                 raise
             self._homes.pop(loop, None)
+            return False
+        return True
 
     def _deliver(self, streams: Streams, news: StepNews, is_first: bool) -> None:
-        """On a loop; listeners hear of it on the one that was there first."""
+        """On a loop."""
         streams.deliver(news.outputs, news.failed, news.refused, news.aborted)
         for listener in self.listeners if is_first else ():
             asyncio.get_running_loop().call_soon(listener, news)  # its errors are its own
