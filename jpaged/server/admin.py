@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
+from jpaged.errors import ConfigError, EngineDied, UnsupportedModel
 from jpaged.server.answering import READS, Route, answers, service_of
 from jpaged.server.errors import ApiError
 from jpaged.server.models import Served, split_name
@@ -81,7 +82,10 @@ async def load(body: LoadRequest, request: Request) -> Response:
     """Loads a version beside the others, and answers when it serves."""
     folder = allowed_folder(body.path, request.app.state.options.model_root)
     name, version = split_name(body.model)
-    await service_of(request).models.load(name, version, folder, tuple(body.labels))
+    try:
+        await service_of(request).models.load(name, version, folder, tuple(body.labels))
+    except (ConfigError, UnsupportedModel, EngineDied) as error:
+        raise ApiError(400, f"{body.model} was not loaded: {error}", "path") from error
     return Json(_versions(request))
 
 

@@ -23,7 +23,7 @@ from jpaged.server.errors import ApiError, UnknownModel
 
 STABLE = "stable"
 FIRST_VERSION = "1"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:~+-]{0,254}")
+NAME = re.compile(r"[A-Za-z0-9._/~][A-Za-z0-9._/:~+-]{0,254}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 POLL_SECONDS = 0.02
 
@@ -205,7 +205,7 @@ class Models:
     @property
     def are_alive(self) -> bool:
         """False once an engine is gone for good."""
-        return not any(getattr(served.engine, "is_dead", False) for served in self)
+        return not any(served.engine.is_gone for served in self)
 
     def _refuse_known(self, name: str, version: str) -> None:
         if version in self._versions.get(name, {}) or (name, version) in self._loading:

@@ -64,8 +64,7 @@ class Server:
         self.templates = Templates(options.chat_template_timeout)
         self.service = Service(self.models, self.templates, options.request_timeout)
         self.port = options.port
-        self._num_stops = 0
-        self._stopped = asyncio.Event()
+        self._stopped, self._insisted = asyncio.Event(), asyncio.Event()
 
     def _new_admission(self) -> Admission:
         options = self.options
@@ -109,8 +108,7 @@ class Server:
 
     def stop(self) -> None:
         """Drains, and ends then.  A second call ends it at once."""
-        self._num_stops += 1
-        self._stopped.set()
+        (self._insisted if self._stopped.is_set() else self._stopped).set()
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT mean `stop` from now on."""
@@ -118,7 +116,7 @@ class Server:
             asyncio.get_running_loop().add_signal_handler(each, self.stop)
 
     async def _until_over(self) -> Exit:
-        while not self._num_stops:
+        while not self._stopped.is_set():
             if not self.models.are_alive:
                 log.error("an engine died")
                 await self.service.idle(FLUSH_SECONDS)  # its streams are being told
@@ -129,9 +127,8 @@ class Server:
     async def _drain(self) -> Exit:
         """Lets everything finish, until the time is up or somebody insists."""
         self.service.drain()
-        self._stopped.clear()
         idle = asyncio.ensure_future(self.service.idle(self.options.shutdown_timeout))
-        insisted = asyncio.ensure_future(self._stopped.wait())
+        insisted = asyncio.ensure_future(self._insisted.wait())
         await asyncio.wait((idle, insisted), return_when=asyncio.FIRST_COMPLETED)
         is_idle = idle.done() and idle.result()
         for each in (idle, insisted):

@@ -7,8 +7,10 @@ Templates come with checkpoints, and are programs.  Jinja's sandbox keeps them f
 not from looping or from writing without end: time is the parent's to watch, memory is limited here.
 """
 
+import ctypes
 import os
 import resource
+import signal
 import sys
 
 import msgspec
@@ -17,6 +19,7 @@ os.environ["USE_TORCH"] = "0"  # importing it would take seconds and half a giga
 from jinja2 import TemplateError  # noqa: E402
 from transformers.utils.chat_template_utils import render_jinja_template  # noqa: E402
 
+PR_SET_PDEATHSIG = 1
 MEMORY = 1 << 30
 MAX_CHARS = 16 * 1024 * 1024
 LENGTH = 4  # bytes
@@ -53,6 +56,8 @@ def answer(request: bytes) -> bytes:
 def main() -> None:
     """Answers until its parent closes the pipe, or is gone."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    if sys.platform == "linux":  # one that loops would not see that the pipe is closed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sink.write(b"\n")  # ready
     sink.flush()

@@ -1,4 +1,4 @@
-"""Servers that several modules share: starting one costs a second, compiling a model's steps more."""
+"""Servers that several modules share: one costs a second, compiling a model's steps more."""
 
 from collections.abc import Iterator
 

@@ -125,6 +125,7 @@ class Process:
         found = re.search(r"at (http://\S+)", self.line)
         if found is None:
             _, err = self.process.communicate(timeout=10)
+            self.process.stdout.close()
             raise RuntimeError(f"it did not start: {self.line}{err}")
         self.url = found[1]
 
@@ -143,12 +144,11 @@ class Process:
 @contextlib.contextmanager
 def process(*flags: str, env: dict[str, str] | None = None) -> Iterator[Process]:
     server = Process(*flags, env=env)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
+    with server.process:
+        try:
+            yield server
+        finally:
             server.process.kill()
-            server.process.communicate(timeout=10)
 
 
 def eventually(holds: Any, seconds: float = 5.0) -> bool:

@@ -1,4 +1,4 @@
-"""What is no proper request: each is refused within a second, in OpenAI's shape, and harms nobody."""
+"""What is no proper request is refused within a second, in OpenAI's shape, and harms nobody."""
 
 import gzip
 import json
@@ -276,7 +276,11 @@ def test_the_field_that_is_wrong_is_named(server: Running):
 
 def test_streams_are_refused_before_their_headers_too(server: Running):
     with server.client() as client:
-        for path, body in (completion(temperature=-1), completion(prompt="word " * 3000), chat(n=0)):
+        for path, body in (
+            completion(temperature=-1),
+            completion(prompt="word " * 3000),
+            chat(n=0),
+        ):
             assert_refused(client.post(path, json={**body, "stream": True}), 400)
 
 

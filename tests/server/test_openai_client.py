@@ -303,7 +303,8 @@ def test_errors_are_the_clients_own(client):
         client.completions.create(model="nothing", prompt="Hi")
     with pytest.raises(openai.BadRequestError, match="temperature") as caught:
         client.completions.create(model="demo", prompt="Hi", temperature=-1)
-    assert caught.value.body["type"] == "BadRequestError"
+    body: Any = caught.value.body
+    assert body["type"] == "BadRequestError"
     with pytest.raises(openai.BadRequestError, match="response_format") as caught:
         client.chat.completions.create(
             model="demo", messages=HELLO, response_format={"type": "json_object"}
