@@ -66,6 +66,11 @@ class PagePool:
         return len(self._idle)
 
     @property
+    def idle_pages(self) -> tuple[int, ...]:
+        """Least recently used first."""
+        return tuple(self._idle)
+
+    @property
     def num_held(self) -> int:
         return self.num_pages - self.num_free
 

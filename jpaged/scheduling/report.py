@@ -6,7 +6,7 @@ gaps between them, so all of it is internal, the unfilled ends of last pages.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jpaged.scheduling.request import Sequence
 from jpaged.scheduling.scheduler import Scheduler
@@ -14,13 +14,17 @@ from jpaged.scheduling.scheduler import Scheduler
 
 @dataclass(frozen=True)
 class Holding:
-    """What one sequence holds: pages, those of them that others hold, too, and its tokens there."""
+    """What one sequence holds: pages, those of them that others hold, too, and its tokens there.
+
+    pages: their numbers, in reading order.
+    """
 
     request_id: str
     index: int
     num_pages: int
     num_shared: int
     num_tokens: int
+    pages: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,11 @@ class WindowUse:
 class PageReport:
     """A moment of the page pool.  held + cached + free = num_pages.
 
-    shared: held by more than one.  cached: held by nobody, but kept for their prefix.
-    unshared: what would be held if nothing were shared.  num_empty: places in held pages that hold
-    no token.  swapped: pages on the host, of host_pages.  windows: of a model whose layers do not
-    all see alike.  `print` it for a table.
+    shared: held by more than one.  cached: held by nobody, but kept for their prefix; their numbers
+    are `cached_pages`, those in front that are evicted first.  unshared: what would be held if
+    nothing were shared.  num_empty: places in held pages that hold no token.  swapped: pages on the
+    host, of host_pages.  windows: of a model whose layers do not all see alike.  `print` it for a
+    table.
     """
 
     num_pages: int
@@ -56,6 +61,7 @@ class PageReport:
     host_pages: int
     holdings: tuple[Holding, ...]
     windows: tuple[WindowUse, ...] = ()
+    cached_pages: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def waste(self) -> float:
@@ -109,6 +115,7 @@ def page_report(scheduler: Scheduler) -> PageReport:
             WindowUse(each.window, each.num_places, each.num_looked_at, each.num_idle)
             for each in pool.windows
         ),
+        cached_pages=pool.idle_pages,
     )
 
 
@@ -132,4 +139,5 @@ def _holding(sequence: Sequence, holders: list[int], page_size: int) -> Holding:
         num_pages=len(sequence.held_pages),
         num_shared=sum(holders[page] > 1 for page in sequence.held_pages),
         num_tokens=sequence.num_written - sequence.num_passed * page_size,
+        pages=tuple(sequence.held_pages),
     )

@@ -29,6 +29,8 @@ from jpaged.server.ollama import generating as ollama_generating
 from jpaged.server.ollama import models as ollama_models
 from jpaged.server.openai import chat, completions, models, tokenize
 from jpaged.server.options import ServerOptions
+from jpaged.server.page import page_api
+from jpaged.server.page.front import Front
 from jpaged.server.service import Service
 from jpaged.server.watching import watched
 
@@ -45,6 +47,7 @@ ROUTERS = (
     ollama_models.router,
     kserve_generate.router,
     kserve_models.router,
+    page_api.router,
     admin.router,
 )
 MAX_PROBLEMS = 5  # told of one request
@@ -89,6 +92,7 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
     return [
         Middleware(Edge, max_body_bytes=options.max_body_bytes),
         *(cors if origins else ()),  # before the keys: a browser's preflight has none
+        Middleware(Front, is_guarded=bool(options.api_key)),
         Middleware(Auth, keys=options.api_key, is_open=frozenset(is_open)),
     ]
 

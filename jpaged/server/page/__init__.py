@@ -1,0 +1,1 @@
+"""The page at `/`: chat with a model, and watch its engine."""

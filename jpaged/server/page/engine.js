@@ -1,0 +1,118 @@
+// The engine as it is now, several times a second: numbers, a minute of history, who is served.
+
+const engine = (() => {
+  const SPAN = 60; // seconds of history
+  const history = [];
+  let yours = null, // the request that this page sent
+    watching = null;
+
+  const TILES = [
+    ["running", now => amount(now.num_running)],
+    ["waiting", now => amount(now.num_waiting)],
+    ["tokens/s", now => amount(Math.round(now.tokens_per_second))],
+    ["pages held", now => `${amount(now.num_held)} / ${amount(now.num_pages)}`],
+    ["pages cached", now => amount(now.num_cached)],
+    ["cache hits", now => hits(now), "prompt tokens that were found in the cache"],
+  ];
+  const hits = now => (now.num_looked_up ? percent(now.num_hits / now.num_looked_up) : "–");
+  const tiles = TILES.map(([name, , title]) => {
+    const value = element("b", {}, "–");
+    const tile = element("div", { class: "tile", title: title ?? "" }, value, element("span", {}, name));
+    find("tiles").append(tile);
+    return value;
+  });
+
+  async function watch(model) {
+    watching?.abort();
+    const own = (watching = new AbortController());
+    history.length = 0;
+    while (!own.signal.aborted) {
+      try {
+        const path = "/page/watch?model=" + encodeURIComponent(model);
+        for await (const now of eventsOf(await ask(path, { signal: own.signal }))) show(now);
+        say("The server ended the watch.");
+      } catch (error) {
+        if (own.signal.aborted) return;
+        say(error instanceof TypeError ? "The server cannot be reached." : error.message);
+      }
+      await new Promise(resolve => setTimeout(resolve, 1000));
+    }
+  }
+
+  function say(text) {
+    if (find("state").textContent !== text) find("state").textContent = text;
+  }
+
+  function show(now) {
+    say(`${now.is_healthy ? "serving" : "not answering"}, policy ${now.policy}` +
+      (now.num_preemptions ? `, ${amount(now.num_preemptions)} preemptions` : ""));
+    TILES.forEach(([, write], i) => (tiles[i].textContent = write(now)));
+    history.push({ at: performance.now() / 1000, ...now });
+    while (history[0].at < history.at(-1).at - SPAN) history.shift();
+    picture.show(now);
+    list(now.requests);
+    charts();
+  }
+
+  const MOST_ROWS = 12;
+  function list(requests) {
+    const rest = requests.length - MOST_ROWS;
+    find("caption").textContent = requests.length
+      ? "The eldest first." + (rest > 0 ? ` ${rest} more are not listed.` : "")
+      : "No requests.";
+    const rows = requests.slice(0, MOST_ROWS).map(row => {
+      const mark = element("i", { class: "swatch" });
+      mark.style.background = row.num_pages ? hueOf(row.id) : "none";
+      const name = element("th", { scope: "row", title: row.id }, mark, short(row.id));
+      if (row.id === yours) name.append(element("span", { class: "yours" }, "yours"));
+      const cells = [row.state, row.seconds.toFixed(1), row.num_prompt, row.num_said, row.num_pages, row.num_shared];
+      const made = element("tr", {}, name, ...cells.map(text => element("td", {}, String(text))));
+      made.dataset.id = row.id;
+      return made;
+    });
+    find("requests").replaceChildren(...rows);
+  }
+  find("requests").addEventListener("mouseover", event =>
+    picture.choose(event.target.closest("tr")?.dataset.id ?? null),
+  );
+  find("requests").addEventListener("mouseleave", () => picture.choose(null));
+
+  // layers lie on each other; each is [fill, value of a moment]
+  function area(host, name, layers) {
+    const width = host.clientWidth || 300,
+      height = 74,
+      left = 34;
+    const sums = history.map(now => layers.reduce((sum, [, value]) => sum + value(now), 0));
+    const top = ticks(0, Math.max(4, ...sums), 2).at(-1) || 1,
+      high = Math.max(top, ...sums);
+    const end = history.at(-1)?.at ?? 0;
+    const X = at => left + ((width - left) * (at - end + SPAN)) / SPAN,
+      Y = value => height - 4 - ((height - 10) * value) / high;
+    const svg = shape("svg", { width, height, role: "img", "aria-label": `${name}: now ${amount(Math.round(sums.at(-1) ?? 0))}` });
+    for (const tick of ticks(0, high, 2)) {
+      svg.append(shape("line", { class: "grid-line", x1: left, x2: width, y1: Y(tick), y2: Y(tick) }));
+      svg.append(shape("text", { x: left - 5, y: Y(tick) + 4, "text-anchor": "end" }, amount(tick)));
+    }
+    const below = history.map(() => 0);
+    for (const [fill, value] of layers) {
+      const lower = [...below];
+      history.forEach((now, i) => (below[i] += value(now)));
+      const points = history.map((now, i) => `${X(now.at)},${Y(below[i])}`);
+      const back = history.map((now, i) => `${X(now.at)},${Y(lower[i])}`).reverse();
+      svg.append(shape("polygon", { points: [...points, ...back].join(" "), fill: colour(fill), "fill-opacity": 0.3 }));
+      svg.append(shape("polyline", { points: points.join(" "), fill: "none", stroke: colour(fill), "stroke-width": 1.5 }));
+    }
+    host.replaceChildren(svg);
+  }
+
+  function charts() {
+    area(find("speed"), "tokens per second", [["blue", now => now.tokens_per_second]]);
+    area(find("crowd"), "requests", [
+      ["green", now => now.num_running],
+      ["orange", now => now.num_waiting],
+    ]);
+  }
+  redraws.push(charts);
+  charts();
+  return { watch, mine: id => (yours = id) };
+})();

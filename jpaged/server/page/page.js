@@ -1,0 +1,34 @@
+// Which model, light or dark, and what happens first.
+
+(() => {
+  const root = document.documentElement,
+    system = matchMedia("(prefers-color-scheme: dark)");
+  const repaint = () => redraws.forEach(draw => draw());
+  const setDark = isDark => {
+    root.classList.toggle("dark", isDark);
+    repaint();
+  };
+  setDark(system.matches);
+  system.addEventListener("change", event => setDark(event.matches));
+  find("theme").addEventListener("click", () => setDark(!root.classList.contains("dark")));
+  addEventListener("resize", repaint);
+
+  let models = [];
+  function choose() {
+    const model = models.find(each => each.name === find("model").value);
+    const size = amount(model.num_parameters);
+    find("about").textContent =
+      `${model.architecture}, ${size} parameters, ${model.dtype}; ` +
+      `${amount(model.max_model_len)} tokens of context, ${model.max_num_seqs} at a time`;
+    chat.setModel(model);
+    engine.watch(model.name);
+  }
+
+  async function begin() {
+    models = await (await ask("/page/models")).json();
+    find("model").replaceChildren(...models.map(({ name }) => element("option", {}, name)));
+    find("model").addEventListener("change", choose);
+    if (models.length) choose();
+  }
+  begin().catch(error => (find("state").textContent = error.message));
+})();
