@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 
-from jpaged.cli.parser import build_parser
+from jpaged.cli.parser import build_parser, module_of
 
 SERVE = ("fastapi", "uvicorn", "uvloop", "httptools", "msgspec", "prometheus_client", "yaml")
 # what commands need that may be missing, and which extra brings it
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no warning about forks
     try:
-        return importlib.import_module(f"jpaged.cli.{args.command}").run(args)
+        return importlib.import_module(module_of(args.command)).run(args)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130

@@ -9,13 +9,19 @@ import argparse
 from collections.abc import Callable
 
 from jpaged import __version__
-from jpaged.cli import laboratory_flags, model_flags
+from jpaged.cli import client_flags, laboratory_flags, model_flags
 from jpaged.cli.server_options import add_serve_flags
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "generate": ("complete one prompt or several", model_flags.generate),
     "chat": ("talk to a model", model_flags.chat),
     "serve": ("an HTTP server, for OpenAI's and vLLM's clients", add_serve_flags),
+    "run": ("talk to a model on a server, which is started where none runs", client_flags.run),
+    "ps": ("the servers that run here", client_flags.ps),
+    "stop": ("end a server when it has finished what it began", client_flags.stop),
+    "list": ("the models on this machine", client_flags.list_models),
+    "pull": ("bring a model from the Hugging Face hub", client_flags.pull),
+    "rm": ("remove models from the Hugging Face cache", client_flags.rm),
     "info": ("what a model is, and what it needs", model_flags.info),
     "doctor": ("what this machine has, and which kernels serve", model_flags.doctor),
     "convert": ("convert a checkpoint once, to load it faster", model_flags.convert),
@@ -25,6 +31,13 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "calibrate": ("measure what an engine's steps cost", laboratory_flags.calibrate),
     "validate": ("hold a simulation against its engine", laboratory_flags.validate),
 }
+ALIASES = {"info": ("show",)}
+
+
+def module_of(command: str) -> str:
+    """The module that runs it."""
+    names = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
+    return f"jpaged.cli.{names.get(command, command)}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,5 +46,5 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="say more, on stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (text, add_flags) in COMMANDS.items():
-        add_flags(commands.add_parser(name, help=text))
+        add_flags(commands.add_parser(name, help=text, aliases=ALIASES.get(name, ())))
     return parser

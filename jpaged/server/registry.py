@@ -67,6 +67,13 @@ def running() -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.since)
 
 
+def forget(suffix: str) -> None:
+    """Takes away what processes left that are gone."""
+    for path in _files(suffix):
+        if birth_of(int(path.stem.removeprefix(_prefix()))) is None:
+            path.unlink(missing_ok=True)
+
+
 def path_of(pid: int, suffix: str = ".json") -> Path:
     """The file of a process of this machine."""
     return folder() / f"{_prefix()}{pid}{suffix}"
