@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns what `Exit` says: 0 if everything that had begun was finished."""
     options = gathered(vars(args), os.environ)
     server_options = ServerOptions.of(options)
-    logs.write_to_stderr(server_options.log_json)
+    logs.write_to_stdout(server_options.log_json)
     launch = launcher(options, server_options)
     models = models_of(options)
 

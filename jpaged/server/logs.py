@@ -5,15 +5,20 @@
 Written when a request ends, not while it runs: a thousand streams are a thousand lines, once.
 """
 
+import atexit
 import json
 import logging
 import sys
-from typing import Any
+import threading
+from queue import Full, Queue
+from typing import Any, TextIO
 
 from jpaged.server.exchange import UNKNOWN, Exchange
 
 log = logging.getLogger("jpaged.requests")
 DIGITS = 6  # of seconds
+MOST_LINES = 10_000  # that wait to be written
+LAST_SECONDS = 1.0  # for those that are left at the end
 
 
 class RequestLog:
@@ -78,10 +83,46 @@ def as_text(found: dict[str, Any]) -> str:
     return f"{text}, {found['seconds']:.3f} s"
 
 
-def write_to_stderr(as_json: bool) -> None:
+def write_to_stdout(as_json: bool) -> None:
     """Lets the lines out, as they are in JSON, or else with the time before them."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Patient(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s" if as_json else "%(asctime)s %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(logging.INFO)
     log.propagate = False
+    atexit.register(handler.close)
+
+
+class Patient(logging.Handler):
+    """Writes in a thread of its own: whoever reads the log slowly, or not at all, or has a full
+    disk, must hold up no stream.  Lines that nobody takes are dropped, and counted."""
+
+    def __init__(self, file: TextIO, most: int = MOST_LINES):
+        super().__init__()
+        self.num_dropped = 0
+        self._file, self._lines = file, Queue[str | None](most)
+        self._thread = threading.Thread(target=self._run, name="jpaged-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._put(self.format(record) + "\n")
+
+    def _put(self, line: str | None) -> None:
+        try:
+            self._lines.put_nowait(line)
+        except Full:
+            self.num_dropped += 1
+
+    def _run(self) -> None:
+        for line in iter(self._lines.get, None):
+            try:
+                self._file.write(line)
+                self._file.flush()
+            except OSError:  # a full disk, a closed pipe: there is nobody to tell
+                self.num_dropped += 1
+
+    def close(self) -> None:
+        """Waits for what is left, but not for ever."""
+        self._put(None)
+        self._thread.join(LAST_SECONDS)
+        super().close()
