@@ -12,8 +12,7 @@ from jpaged.cli.options import ENGINE_HELP
 from jpaged.cli.server_options import gathered
 from jpaged.engine.client import EngineClient
 from jpaged.errors import ConfigError
-from jpaged.server import logs
-from jpaged.server import registry
+from jpaged.server import logs, registry
 from jpaged.server.models import Launch
 from jpaged.server.options import ServerOptions
 from jpaged.server.serve import Server
