@@ -4,27 +4,30 @@ import argparse
 from pathlib import Path
 
 from jpaged.analysis.compare_page import compare_page
+from jpaged.cli.laboratory import Setting, distinct
 from jpaged.engine.progress import progress
-from jpaged.errors import ConfigError
-from jpaged.simulator.compare import MEASURES, compare
-from jpaged.simulator.specs import cost_model_of, option_of, workload_of
+from jpaged.simulator.compare import compare
+from jpaged.simulator.measures import check_measures
 
 
 def run(args: argparse.Namespace) -> int:
-    policies, measures = args.policies.split(","), args.measures.split(",")
-    workloads = {each: workload_of(each) for each in args.workloads}
-    cost_model = cost_model_of(args.cost_model)
-    unknown = [each for each in measures if each not in MEASURES]
-    if unknown:
-        raise ConfigError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
-    options = dict(option_of(each) for each in args.option)
+    policies = distinct("policy", args.policies.split(","))
+    measures = distinct("measure", args.measures.split(","))
+    check_measures(measures)
+    setting = Setting.of(args)
+    workloads = setting.workloads(args.workloads)
     total = len(policies) * len(workloads) * args.seeds
     with progress(total, "Simulating", "run") as bar:
         found = compare(
-            policies, workloads, cost_model, args.seeds, lambda *_: bar.update(), **options
+            policies,
+            workloads,
+            setting.cost_model,
+            args.seeds,
+            lambda *_: bar.update(),
+            **setting.options,
         )
     print(found.as_table(measures))
     if args.out is not None:
-        Path(args.out).write_text(compare_page(found, measures, args.cost_model))
+        Path(args.out).write_text(compare_page(found, measures, args.cost_model), encoding="utf-8")
         print(f"\nwritten to {args.out}")
     return 0

@@ -6,21 +6,19 @@ what counts is the difference within a seed: most of what chance does, it does t
 
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jpaged.errors import ConfigError
+from jpaged.errors import ConfigError, PolicyWarning
 from jpaged.policies import resolve
 from jpaged.scheduling.cost import CostModel
 from jpaged.scheduling.policy import Policy
-from jpaged.simulator.result import Result
+from jpaged.simulator.draws import Make, draw
 from jpaged.simulator.simulate import simulate
 from jpaged.simulator.workload import TimedRequest
 
-# what a simulation's summary has
-MEASURES = tuple(Result().summary())
-Make = Callable[[int], Iterable[TimedRequest]]  # a workload for each seed
 # Student's law: how many standard errors hold 95 %, for 1, 2, … degrees of freedom; then the normal
 STUDENT = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179),
@@ -74,6 +72,9 @@ class Comparison:
         pairs = zip(mine, its, strict=True)
         return Estimate.of([(mine - its) / scale for mine, its in pairs])
 
+    def num_seeds(self, workload: str) -> int:
+        return max(map(len, self.found[workload, self.policies[0]].values()))
+
     def as_table(self, measures: Sequence[str]) -> str:
         """In Markdown: means, and differences to the first policy where they are beyond chance."""
         lines = [["workload", "policy", *measures], ["---"] * (2 + len(measures))]
@@ -100,26 +101,50 @@ def compare(
     cost_model: CostModel,
     num_seeds: int = 5,
     on_run: Callable[[str, str, int], object] = lambda workload, policy, seed: None,
+    first_seed: int = 0,
     **options: Any,
 ) -> Comparison:
-    """Serves every workload under every policy, for each seed.
+    """Serves every workload under every policy, for each seed from the first one on; a workload
+    that is the same for all of them, such as a trace, once.
 
     policies: names, or objects by a name of your choice; the first is the baseline.  workloads: for
     a seed, the requests.  options: of `simulate`.  on_run hears of each run that has ended.
+
+    Raises `ConfigError` before the first run, not after hours, for what can be known then.
     """
     named = dict(policies) if isinstance(policies, Mapping) else {each: each for each in policies}
     if not named or not workloads or num_seeds < 1:
         raise ConfigError("a comparison needs a policy, a workload and a seed, at least")
-    for policy in named.values():  # before the first run, not after hours
-        resolve(policy)
+    resolved = {name: resolve(policy) for name, policy in named.items()}
+    seeds = range(first_seed, first_seed + num_seeds)
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for workload, make in workloads.items():
-        for seed in range(num_seeds):
-            requests = list(make(seed))
-            for name, policy in named.items():
-                result = simulate(policy, requests, cost_model, seed=seed, **options)
+    for workload, drawn in draw(workloads, seeds, cost_model, options).items():
+        for seed, requests in zip(seeds, drawn, strict=False):
+            for name, policy in resolved.items():
                 measures = found.setdefault((workload, name), {})
-                for measure, value in result.summary().items():
-                    measures.setdefault(measure, []).append(value)
+                summary = summary_of(policy, requests, cost_model, seed, options)
+                for each, value in summary.items():
+                    measures.setdefault(each, []).append(value)
                 on_run(workload, name, seed)
     return Comparison(tuple(workloads), tuple(named), found)
+
+
+def summary_of(
+    policy: Policy,
+    requests: list[TimedRequest],
+    cost_model: CostModel,
+    seed: int,
+    options: Mapping[str, Any],
+) -> dict[str, float]:
+    """The summary of a run.  Raises `ConfigError` where the policy raises: the one that replaces it
+    would be measured under its name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PolicyWarning)
+        try:
+            return simulate(policy, requests, cost_model, **{"seed": seed, **options}).summary()
+        except PolicyWarning as warning:
+            cause = warning.__context__
+            raise ConfigError(
+                f"policy {type(policy).__name__} raised {type(cause).__name__}: {cause}; it cannot "
+                "be measured until that is mended"
+            ) from cause

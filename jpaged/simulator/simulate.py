@@ -56,8 +56,10 @@ def simulate(
     """
     config = check_options(engine_options, cost_model)
     assert config.max_model_len is not None
-    if num_replicas < 1:
-        raise ConfigError(f"num_replicas must be at least 1, not {num_replicas}")
+    if type(num_replicas) is not int or num_replicas < 1:
+        raise ConfigError(
+            f"num_replicas must be a whole number of at least 1, not {num_replicas!r}"
+        )
     if isinstance(workload, Workload):  # else each is looked at when it arrives
         check_workload(workload, config.max_model_len)
     resolved, result = resolve(policy), Result()

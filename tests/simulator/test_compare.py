@@ -3,18 +3,34 @@
 import math
 import random
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jpaged import ConfigError
-from jpaged.policies import Fcfs, ShortestFirst
+from jpaged.policies import Fcfs, Policy, ShortestFirst
 from jpaged.simulator import Constant
 from jpaged.simulator.compare import STUDENT, Estimate, compare
-from jpaged.simulator.workload import poisson
+from jpaged.simulator.workload import TimedRequest, from_trace, poisson
 
 COST = Constant(step=0.02, token=1e-4)
 OPTIONS: Any = {"max_num_seqs": 4, "max_model_len": 600}
+
+
+TRACES = Path(__file__).parent / "traces"
+
+
+class Broken(Fcfs):
+    def propose(self, view):
+        raise ZeroDivisionError("nobody knows")
+
+
+class Mute:
+    """Has no `propose`."""
+
+    def victim(self, view):
+        return view.running[0]
 
 
 def a_workload(seed: int):
@@ -85,3 +101,72 @@ def test_an_empty_comparison_is_refused(policies, seeds):
 def test_an_unknown_policy_is_named_before_the_first_run():
     with pytest.raises(ConfigError, match="did you mean 'sarathi'"):
         compare(["fcfs", "sarahti"], {"w": lambda seed: pytest.fail("begun")}, COST, 1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (Fcfs, r"policy Fcfs is a class; pass Fcfs\(\)"),
+        (Mute(), "has no method propose"),
+        (Policy(), "has no method propose"),
+        (3, "policy 3 has no method propose and no victim"),
+        (None, "policy None has no method propose"),
+    ],
+)
+def test_what_is_no_policy_is_refused_before_the_first_run(policy, says):
+    policies = {"fcfs": Fcfs(), "mine": policy}
+    with pytest.raises(ConfigError, match=says):
+        compare(policies, {"w": lambda seed: pytest.fail("begun")}, COST, 1)
+
+
+def test_a_policy_that_raises_is_not_taken_for_what_replaces_it():
+    with pytest.raises(
+        ConfigError, match="Broken raised ZeroDivisionError: nobody knows; it cannot"
+    ):
+        compare({"fcfs": Fcfs(), "mine": Broken()}, {"w": a_workload}, COST, 1, **OPTIONS)
+
+
+def test_a_workload_that_can_never_fit_is_refused_before_the_first_run():
+    def grows(seed: int):
+        return [TimedRequest("a", 0.0, (1,) * 300, 100 * seed)] if seed else a_workload(seed)
+
+    begun: list[object] = []
+    with pytest.raises(ConfigError, match="workload 'w', seed 4: request a grows to 700 tokens"):
+        compare(["fcfs"], {"w": grows}, COST, 5, lambda *run: begun.append(run), **OPTIONS)
+    assert begun == []
+
+
+def test_a_workload_without_requests_is_refused():
+    with pytest.raises(ConfigError, match="workload 'w', seed 0: it has no requests"):
+        compare(["fcfs"], {"w": lambda seed: []}, COST, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_num_seqs": 0}, "max_num_seqs must be a whole number"),
+        ({"pages": 3}, "no option pages; there are max_model_len"),
+        ({"num_pages": 2}, "2 pages of 16 tokens do not hold one sequence of 600"),
+        ({"num_replicas": 0}, "num_replicas must be a whole number"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        compare(["fcfs"], {"w": a_workload}, COST, 1, **OPTIONS | options)
+
+
+def test_a_trace_is_served_once_and_says_nothing_of_chance():
+    """The same requests five times are no five observations."""
+    trace, heard = from_trace(TRACES / "burstgpt.csv"), []
+    policies = {"fcfs": Fcfs(), "shortest": ShortestFirst(chunk=64)}
+    found = compare(policies, {"t": lambda seed: trace}, COST, 5, lambda *run: heard.append(run))
+
+    assert found.num_seeds("t") == 1 and len(heard) == 2
+    difference = found.difference("t", "shortest", "tpot_p99")
+    assert difference.mean != 0 and math.isnan(difference.error) and not difference.is_different
+
+
+def test_seeds_go_on_from_the_first_one():
+    whole = compare(["fcfs"], {"w": a_workload}, COST, 4, **OPTIONS).found["w", "fcfs"]
+    rest = compare(["fcfs"], {"w": a_workload}, COST, 2, first_seed=2, **OPTIONS).found["w", "fcfs"]
+    assert whole["ttft_mean"][2:] == rest["ttft_mean"]

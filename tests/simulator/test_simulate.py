@@ -382,7 +382,7 @@ def test_a_workload_made_while_it_is_served_is_checked_as_it_comes(second, messa
     [
         ({"page_sizes": 8}, "no option page_sizes; there are .*page_size"),
         ({"page_size": 0}, "page_size must be .* at least 1, not 0"),
-        ({"num_replicas": 0}, "num_replicas must be at least 1, not 0"),
+        ({"num_replicas": 0}, "num_replicas must be a whole number of at least 1, not 0"),
         ({"preemption_mode": "drop"}, "preemption_mode must be one of"),
         ({"num_pages": 10}, "10 pages of 16 tokens do not hold .* 2048"),
         ({"max_num_batched_tokens": 64}, "must be at least max_num_seqs"),

@@ -1,0 +1,152 @@
+"""What one writes on a command line: read as it is meant, or refused with what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from jpaged import ConfigError
+from jpaged.simulator import Constant, Roofline
+from jpaged.simulator.model_shape import LLAMA_8B
+from jpaged.simulator.roofline import GPUS
+from jpaged.simulator.spaces import Choice, Range
+from jpaged.simulator.specs import cost_model_of, options_of, space_of, workload_of
+from jpaged.simulator.workload import from_trace, poisson
+
+TRACES = Path(__file__).parent / "traces"
+
+
+def test_a_workload_is_a_function_with_its_options():
+    make = workload_of("poisson:rate=4,num_requests=5,prompt_len=[3,4],output_len=7")
+    assert list(make(3)) == poisson(4, 5, [3, 4], 7, seed=3)
+
+
+def test_a_trace_is_a_workload_that_is_the_same_for_every_seed():
+    path = TRACES / "burstgpt.csv"
+    make = workload_of(f"{path}:limit=4,speedup=2.0")
+
+    assert make(0) == make(1) == from_trace(path, limit=4, speedup=2.0)
+    assert list(workload_of(str(path))(0)) == from_trace(path)
+
+
+def test_a_trace_is_as_long_as_the_engine_allows_or_as_is_said(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,900,200\n")
+
+    with pytest.raises(
+        ConfigError, match=r"t.csv:2: 1100 tokens .* the most is 1000 \(max_len, or"
+    ):
+        workload_of(str(path), max_len=1000)
+    [request] = workload_of(f"{path}:too_long=cut", max_len=1000)(0)
+    assert request.num_final == 1000
+    [request] = workload_of(f"{path}:max_len=1100", max_len=1000)(0)
+    assert request.num_final == 1100
+
+
+def test_a_cost_model_is_a_class_with_its_options():
+    assert cost_model_of("constant:step=0.02,token=1e-4") == Constant(0.02, 1e-4)
+    roofline = cost_model_of("roofline:model=llama-8b,gpu=L40S,num_gpus=2,page_size=32")
+    assert roofline == Roofline(LLAMA_8B, GPUS["L40S"], num_gpus=2, page_size=32)
+
+
+def test_options_are_numbers_where_they_are_numbers():
+    assert options_of(["max_num_seqs=4", "preemption_mode=swap", "num_host_pages=None"]) == {
+        "max_num_seqs": 4,
+        "preemption_mode": "swap",
+        "num_host_pages": None,
+    }
+
+
+def test_a_space_is_ranges_and_choices():
+    assert space_of(["chunk=64:1024:log", "aging=0.0:30", "n=1,2,4", "on=True,False"]) == {
+        "chunk": Range(64, 1024, is_log=True),
+        "aging": Range(0.0, 30),
+        "n": Choice((1, 2, 4)),
+        "on": Choice((True, False)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no workload ''; there are poisson, .*, or a trace file"),
+        ("poison:rate=1", "no workload 'poison'; there are poisson"),
+        ("nowhere.csv", "no workload 'nowhere.csv'; there are .* or a trace file"),
+        ("/", "no workload '/'"),
+        ("poisson", "lacks rate, num_requests; it takes rate, num_requests, prompt_len"),
+        ("poisson:rate", "'poisson:rate': 'rate' is no option; write name=value"),
+        ("poisson:=3", "'=3' is no option"),
+        ("poisson:rate=4,speed=3", "poisson has no option 'speed'; it takes rate"),
+        ("poisson:rate=4,rate=5", "rate is said twice, 4 and 5; drop one"),
+        ("poisson:rate=4,num_requests=2,seed=1", "no option 'seed'"),
+        ("poisson:rate=4,num_requests=2,tree=1", "no option 'tree'"),
+        ("poisson:rate=4,num_requests=2,terms=1", "no option 'terms'"),
+        (f"{TRACES}/burstgpt.csv:speed=2", "has no option 'speed'; it takes kind, limit, speedup"),
+        (f"{TRACES}/burstgpt.csv:speedup=fast", "speedup='fast'"),
+        (f"{TRACES}/burstgpt.csv:kind=azure", "burstgpt.csv:2: .* azure lacks TIMESTAMP"),
+    ],
+)
+def test_a_workload_that_is_none_is_refused(text, says):
+    with pytest.raises(ConfigError, match=says):
+        workload_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no cost model ''; there are roofline, constant, or a table.json"),
+        ("costs", "no cost model 'costs'"),
+        ("nowhere.json", "nowhere.json is no cost table"),
+        ("roofline", "roofline lacks model; it takes model, gpu, num_gpus, compute"),
+        ("roofline:model=llama-8b,gpu=Z80", "no datasheet of 'Z80'; there are A100"),
+        ("roofline:model=llama-8b,memory=3", "roofline has no option 'memory'; it takes model"),
+        ("roofline:model=llama-9b", "'llama-9b' is no model's config.json .* llama-8b"),
+        ("roofline:model=3", "'3' is no model's config.json"),
+        ("roofline:model=llama-8b,num_gpus=two", "num_gpus is a whole number .* not 'two'"),
+        ("roofline:model=llama-8b,num_gpus=1.5", "num_gpus is a whole number .* not 1.5"),
+        ("roofline:model=llama-8b,compute=2", "compute is a share of a peak.* not 2"),
+        ("roofline:model=llama-8b,step=-1", "step is seconds, 0 or more, not -1"),
+        ("constant:step=slow", "'constant:step=slow': costs are seconds.*step='slow'"),
+        ("constant:stp=1", "constant has no option 'stp'; it takes step, token"),
+    ],
+)
+def test_a_cost_model_that_is_none_is_refused(text, says):
+    with pytest.raises(ConfigError, match=says):
+        cost_model_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("max_num_seqs", "'max_num_seqs' is no option; write name=value"),
+        ("=3", "'=3' is no option"),
+        ("pages=3", "an engine has no option 'pages'; it takes max_model_len, page_size"),
+        ("router=round_robin", "no option 'router'"),
+        ("policy=fcfs", "no option 'policy'"),
+        ("cost_model=3", "no option 'cost_model'"),
+        ("num_seeds=3", "no option 'num_seeds'"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(text, says):
+    with pytest.raises(ConfigError, match=says):
+        options_of([text])
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["chunk"], "'chunk' is no parameter's range; write name=low:high"),
+        (["=1:2"], "'=1:2' is no parameter's range"),
+        (["chunk="], "'chunk=' is no parameter's range"),
+        (["chunk=9:3"], "'chunk=9:3': a range goes up; 9 is not below 3"),
+        (["chunk=1:9:exp"], "'chunk=1:9:exp': a range is low:high or low:high:log"),
+        (["chunk=1:9:log:log"], "a range is low:high or low:high:log"),
+        (["chunk=0:9:log"], "begins above 0, not at 0"),
+        (["chunk=few:many"], "bounds of a range are numbers, not 'few', 'many'"),
+        (["chunk=1:"], "bounds of a range are numbers, not 1, ''"),
+        (["chunk=5"], "a choice is between two or more different values, not 5"),
+        (["chunk=1:2", "chunk=3:4"], "chunk has two ranges, of which 'chunk=3:4' is the second"),
+    ],
+)
+def test_a_space_that_is_none_is_refused(texts, says):
+    with pytest.raises(ConfigError, match=says):
+        space_of(texts)
