@@ -4,10 +4,6 @@ Result ──► report_data: numbers ──► JSON inside the page ──► i
        └─► tables, in plain HTML, there without a script
 """
 
-import json
-from html import escape
-from importlib.resources import files
-from math import isfinite
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,13 +11,24 @@ from typing import Any
 from jpaged.analysis import series
 from jpaged.analysis.distributions import distributions
 from jpaged.analysis.fairness import jain, service_by_client, service_over_time
+from jpaged.analysis.frame import asset, framed
 from jpaged.analysis.gantt import gantt_data
 from jpaged.analysis.page_picture import picture_data
 from jpaged.analysis.tables import buckets_table, clients_table, latency_table, summary_table
 from jpaged.scheduling.events import RequestRecord
 from jpaged.simulator.result import Result, kept_promises
 
-SCRIPTS = ("basics.js", "chart.js", "plane.js", "gantt.js", "pages.js", "report.js")
+SCRIPTS = ("chart.js", "plane.js", "gantt.js", "pages.js", "report.js")
+SECTIONS = {
+    "summary": "Summary",
+    "latency": "Latency",
+    "time": "Over time",
+    "goodput": "Goodput",
+    "fairness": "Fairness",
+    "padding": "Padding",
+    "requests": "Requests",
+    "pages": "Pages",
+}
 MOST_LINES = 8  # clients with a curve of their own
 
 
@@ -34,18 +41,13 @@ def report(result: Result | str | Path, path: str | Path, title: str = "jpaged r
         raise ValueError(
             f"{len(result.records)} steps and no request that ended: nothing to report; serve some"
         )
-    assets = files("jpaged.analysis") / "assets"
-    page = Template((assets / "report.html").read_text("utf-8")).substitute(
-        title=escape(title),
-        about=_about(result),
+    body = Template(asset("report.html")).substitute(
         summary=summary_table(result),
         latency=latency_table(result),
         clients=clients_table(result),
         buckets=buckets_table(result),
-        style=(assets / "report.css").read_text("utf-8"),
-        data=_embedded(report_data(result)),
-        script="\n".join((assets / name).read_text("utf-8") for name in SCRIPTS),
     )
+    page = framed(title, result.about, SECTIONS, body, SCRIPTS, report_data(result))
     Path(path).write_text(page, encoding="utf-8")
 
 
@@ -126,28 +128,3 @@ def _fairness(result: Result, bins: series.Bins) -> dict[str, Any]:
             client: over_time[client] for client in largest if client in over_time
         },
     }
-
-
-def _about(result: Result) -> str:
-    pairs = [(name.replace("_", " "), value) for name, value in result.about.items()]
-    chips = [f"<li><b>{escape(name)}</b> {escape(_plain(value))}</li>" for name, value in pairs]
-    return "".join(chips)
-
-
-def _plain(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def _embedded(data: dict[str, Any]) -> str:
-    """As JSON that no text in it can end early."""
-    text = json.dumps(_rounded(data), separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-def _rounded(value: Any) -> Any:
-    """Nine digits are more than any screen shows; JSON knows no infinity."""
-    if isinstance(value, float):
-        return float(f"{value:.9g}") if isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value

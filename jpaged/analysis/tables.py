@@ -2,41 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from math import isnan, nan
+from math import nan
 
 from jpaged.analysis.distributions import finished, quantile, values_of
 from jpaged.analysis.fairness import jain, service_by_client
+from jpaged.analysis.numbers import NAMES, SUMMARY, number
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.simulator.result import TIMES, Result
-
-SUMMARY = {
-    "num_requests": ("sequences that ended", ""),
-    "num_refused": ("requests refused", ""),
-    "seconds": ("from the first arrival to the last token", "s"),
-    "requests_per_second": ("sequences finished", "/s"),
-    "tokens_per_second": ("tokens said", "/s"),
-    "goodput": ("sequences that kept all promises", "/s"),
-    "num_preemptions": ("preemptions", ""),
-    "recompute_tax": ("computed tokens that were computed before", "%"),
-    "hit_rate": ("prompt tokens found in the cache", "%"),
-    "padding": ("token slots of steps that were empty", "%"),
-}
-NAMES = {
-    "ttft": "time to first token",
-    "tpot": "time per output token",
-    "latency": "end to end",
-    "max_gap": "longest wait for a token",
-}
 
 
 def summary_table(result: Result) -> str:
     found = result.summary()
     rows = [
-        (text, _number(found[name], unit), f"<code>{name}</code>")
+        (text, number(found[name], unit), f"<code>{name}</code>")
         for name, (text, unit) in SUMMARY.items()
     ]
-    return _table(("", "value", "in <code>summary()</code>"), rows)
+    return table(("", "value", "in <code>summary()</code>"), rows)
 
 
 def latency_table(result: Result) -> str:
@@ -46,8 +28,8 @@ def latency_table(result: Result) -> str:
         values = values_of(name, records)
         cells = [sum(values) / len(values)] if values else [nan]
         cells += [quantile(values, share) if values else nan for share in (0.5, 0.9, 0.99, 1.0)]
-        rows.append((NAMES[name], *[_number(each, "s") for each in cells]))
-    return _table(("", "mean", "p50", "p90", "p99", "max"), rows)
+        rows.append((NAMES[name], *[number(each, "s") for each in cells]))
+    return table(("", "mean", "p50", "p90", "p99", "max"), rows)
 
 
 def clients_table(result: Result) -> str:
@@ -58,18 +40,18 @@ def clients_table(result: Result) -> str:
     for client, part in service.items():
         mine = [record for record in result.ended if record.client == client]
         prompts, outputs = sum(r.num_prompt for r in mine), sum(r.num_output for r in mine)
-        counts = [_number(each, "") for each in (len(mine), prompts, outputs, part)]
-        share = _number(part / total if total else 0.0, "%")
+        counts = [number(each, "") for each in (len(mine), prompts, outputs, part)]
+        share = number(part / total if total else 0.0, "%")
         rows.append((escape(client) or "(none)", *counts, share, *_waits(mine)))
     head = ("client", "sequences", "prompt tokens", "output tokens", "service", "share")
-    table = _table((*head, "TTFT p50", "TTFT p90", "end to end p50"), rows)
-    return f"<p>{_verdict(service)}</p>{table}"
+    found = table((*head, "TTFT p50", "TTFT p90", "end to end p50"), rows)
+    return f"<p>{_verdict(service)}</p>{found}"
 
 
 def _waits(mine: list[RequestRecord]) -> list[str]:
     asked = (("ttft", 0.5), ("ttft", 0.9), ("latency", 0.5))
     found = [(values_of(name, finished(mine)), share) for name, share in asked]
-    return [_number(quantile(values, share) if values else nan, "s") for values, share in found]
+    return [number(quantile(values, share) if values else nan, "s") for values, share in found]
 
 
 def _verdict(service: dict[str, float]) -> str:
@@ -78,8 +60,8 @@ def _verdict(service: dict[str, float]) -> str:
     return (
         f"Jain's index of service is <b>{jain(service.values()):.3f}</b> over {len(service)} "
         f"clients; it would be 1 if all had the same, and {1 / len(service):.3f} if one had all. "
-        f"The most that one had is {_number(max(service.values()), '')}, the least "
-        f"{_number(min(service.values()), '')}. Service counts a prompt token once and an output "
+        f"The most that one had is {number(max(service.values()), '')}, the least "
+        f"{number(min(service.values()), '')}. Service counts a prompt token once and an output "
         "token twice; what a client had also depends on what it asked for."
     )
 
@@ -96,38 +78,26 @@ def buckets_table(result: Result) -> str:
     total = sum(_seconds(mine) for mine in by_bucket.values())
     rows = [_bucket_row(bucket, mine, total) for bucket, mine in ranked]
     head = ("bucket (tokens, sequences, pages)", "steps", "seconds", "share of time")
-    return _table((*head, "padding", "tokens: filled and empty"), rows)
+    return table((*head, "padding", "tokens: filled and empty"), rows)
 
 
 def _bucket_row(bucket: Bucket, mine: list[StepRecord], total: float) -> tuple[str, ...]:
     filled = sum(record.num_tokens for record in mine) / (len(mine) * bucket.num_tokens)
     seconds = _seconds(mine)
     bar = f'<span class="bar" style="--filled:{100 * filled:.1f}%"></span>'
-    shares = [_number(seconds / total if total else 0.0, "%"), _number(1 - filled, "%")]
-    return str(bucket), _number(len(mine), ""), _number(seconds, "s"), *shares, bar
+    shares = [number(seconds / total if total else 0.0, "%"), number(1 - filled, "%")]
+    return str(bucket), number(len(mine), ""), number(seconds, "s"), *shares, bar
 
 
 def _seconds(records: Iterable[StepRecord]) -> float:
     return sum(record.end - record.start for record in records)
 
 
-def _number(value: float, unit: str) -> str:
-    """Four digits and a unit.  Shares are given from 0 to 1, times in seconds."""
-    if isnan(value):
-        return "–"
-    if unit == "%":
-        return f"{100 * value:.1f} %"
-    if unit == "s" and 0 < abs(value) < 1:
-        return f"{1e3 * value:.3g} ms" if abs(value) >= 1e-3 else f"{1e6 * value:.3g} µs"
-    text = f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
-    return f"{text} {unit}".strip()
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(f"<tr>{_row(*row)}</tr>" for row in rows)
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    found = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll">{found}</div>'
 
 
 def _row(first: str, *cells: str) -> str:

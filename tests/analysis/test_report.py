@@ -2,21 +2,20 @@
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from importlib.resources import files
 
 import numpy as np
 import pytest
+from browser import in_browser, needs_browser
 from runs import a_request_record, a_run, a_step_record
 
 from jpaged.analysis import report
 from jpaged.analysis.distributions import quantile
+from jpaged.analysis.frame import asset
 from jpaged.analysis.report import SCRIPTS, report_data, stretch
 from jpaged.simulator import Result
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SECTIONS = ["summary", "latency", "time", "goodput", "fairness", "padding", "requests", "pages"]
 TIMES = ("ttft", "tpot", "latency")
 
@@ -85,7 +84,7 @@ def test_every_section_is_there_and_every_link_leads_to_one(text):
 
 
 def test_all_that_scripts_ask_for_by_name_is_there(text):
-    scripts = "".join((files("jpaged.analysis") / "assets" / name).read_text() for name in SCRIPTS)
+    scripts = "".join(map(asset, ("basics.js", "theme.js", *SCRIPTS)))
     asked = set(re.findall(r'(?:find|getElementById)\("([\w-]+)"\)', scripts))
 
     assert asked and asked <= set(Page(text).ids)
@@ -264,7 +263,7 @@ def test_the_picture_of_pages_is_the_trace(result):
 
 def test_the_assets_come_with_the_package():
     names = {each.name for each in (files("jpaged.analysis") / "assets").iterdir()}
-    assert {*SCRIPTS, "report.html", "report.css"} <= names
+    assert {*SCRIPTS, "frame.html", "report.html", "report.css"} <= names
 
 
 ACTIONS = """<script>
@@ -294,7 +293,7 @@ canvas.dispatchEvent(new MouseEvent("mousemove", where));
 </script>"""
 
 
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason=f"no browser: {BROWSERS}")
+@needs_browser
 def test_a_browser_draws_it_without_a_complaint(text, tmp_path):
     page, complaints = in_browser(text.replace("</body>", ACTIONS + "</body>"), tmp_path)
 
@@ -304,7 +303,7 @@ def test_a_browser_draws_it_without_a_complaint(text, tmp_path):
     assert re.search(r'id="tip"[^>]*>page \d+, step \d+', page), "it says what is there"
 
 
-@pytest.mark.skipif(not any(map(shutil.which, BROWSERS)), reason=f"no browser: {BROWSERS}")
+@needs_browser
 def test_a_browser_draws_a_run_in_which_nothing_came_of_anything(tmp_path):
     nobody = a_request_record(
         scheduled=None, first_token=None, last_token=None, num_output=0, finish_reason="abort"
@@ -313,18 +312,3 @@ def test_a_browser_draws_a_run_in_which_nothing_came_of_anything(tmp_path):
     page, complaints = in_browser((tmp_path / "r.html").read_text(), tmp_path)
 
     assert complaints == [] and page.count("<canvas") == 1
-
-
-def in_browser(text: str, tmp_path) -> tuple[str, list[str]]:
-    """The page as its scripts have left it, and what the browser said of them."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)))
-    (tmp_path / "page.html").write_text(text)
-    flags = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --dump-dom"
-    flags += " --enable-logging=stderr --virtual-time-budget=2000"
-    ran = subprocess.run(
-        [browser, *flags.split(), f"--user-data-dir={tmp_path}", f"file://{tmp_path}/page.html"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return ran.stdout, [line for line in ran.stderr.splitlines() if "CONSOLE" in line]

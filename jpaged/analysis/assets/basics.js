@@ -1,6 +1,7 @@
 "use strict";
 // What all pictures share: elements, colours of the theme, axes, numbers with units, the tip.
 
+const find = id => document.getElementById(id);
 const colour = name =>
   getComputedStyle(document.documentElement)
     .getPropertyValue("--" + name)
@@ -59,7 +60,7 @@ function amount(value) {
 const percent = value => (value === null ? "–" : trim(100 * value) + " %");
 const FORMATS = { s: seconds, "": amount, "%": percent };
 
-const tip = document.getElementById("tip");
+const tip = find("tip");
 function tell(text, x, y) {
   tip.hidden = !text;
   if (!text) return;

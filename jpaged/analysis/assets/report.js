@@ -1,7 +1,6 @@
 // Puts the page together from the numbers that lie in it.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const find = id => document.getElementById(id);
 const CLIENT_COLOURS = ["blue", "orange", "green", "pink", "red", "sky", "grey", "soft"];
 
 function tiles() {
@@ -39,7 +38,7 @@ function distributions() {
   };
   // a few that took very long would press all others against the axis
   const axis = each => ({
-    label: "seconds",
+    label: "time",
     short: "within",
     unit: "s",
     log: find("log").checked || each.points.at(-1)[0] > 20 * each.quantiles.p50,
@@ -235,26 +234,6 @@ function fairness() {
   });
 }
 
-function theme() {
-  const root = document.documentElement,
-    system = matchMedia("(prefers-color-scheme: dark)");
-  const set = dark => {
-    root.classList.toggle("dark", dark);
-    for (const draw of redraws) draw();
-  };
-  set(system.matches);
-  system.addEventListener("change", event => set(event.matches));
-  find("theme").addEventListener("click", () => set(!root.classList.contains("dark")));
-  let last = innerWidth;
-  addEventListener("resize", () => {
-    if (innerWidth !== last) {
-      last = innerWidth;
-      for (const draw of redraws) draw();
-    }
-  });
-}
-
-theme();
 tiles();
 distributions();
 overTime();
