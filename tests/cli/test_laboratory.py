@@ -1,6 +1,8 @@
-"""`jpaged compare` and `jpaged replay`, run as a user runs them."""
+"""`jpaged compare`, `search` and `replay`, run as a user runs them."""
 
+import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,11 +10,19 @@ import pytest
 
 from jpaged import LLMEngine, SamplingParams
 from jpaged.cli import main
+from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.specs import cost_model_of, workload_of
+from jpaged.simulator.table import FromTable, Row
 
-WORKLOAD = "poisson:rate=20,num_requests=30,prompt_len=50,output_len=20"
+WORKLOAD = "poisson:rate=20,num_requests=30,prompt_len=[20,700],output_len=20"
 COMPARE = ["compare", "--policies", "fcfs,sarathi", "--workloads", WORKLOAD, "--seeds", "2"]
 COST = ["--cost-model", "constant:step=0.02,token=1e-4"]
+SEARCH = ["search", "--policy", "sarathi", "--space", "chunk=16:256:log", "--workloads", WORKLOAD]
+FEW = ["--trials", "4", "--seeds", "2", "--held-out-seeds", "2"]
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+BURST = "Timestamp,Request tokens,Response tokens\n"
+AT = "2023-11-16 18:00:00"
+HASHED = {"timestamp": 2, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}
 
 
 class Page(HTMLParser):
@@ -26,8 +36,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         named = dict(attrs)
-        self.labels += [str(named["aria-label"])] if tag == "svg" else []
-        self.loads += [name for name, _ in attrs if name in ("src", "href")]
+        self.labels += [str(named["aria-label"])] if tag == "svg" and "aria-label" in named else []
+        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
 
 
 def test_policies_are_compared_in_a_table_and_on_a_page(capsys, tmp_path):
@@ -39,8 +49,35 @@ def test_policies_are_compared_in_a_table_and_on_a_page(capsys, tmp_path):
     assert f"| {WORKLOAD} | fcfs |" in table and f"| {WORKLOAD} | sarathi |" in table
     page = Page(path.read_text())
     assert page.labels == [f"{name} under {WORKLOAD}" for name in ("ttft_p50", "tpot_p99")]
-    assert page.loads == []
+    assert not [each for each in page.loads if each[0] != "#" and each != "data:,"]
     assert path.read_text().count("<circle") == 4
+
+
+def test_parameters_are_searched_for_and_shown_on_a_page(capsys, tmp_path):
+    path = tmp_path / "page.html"
+    words = ["--measure", "ttft_mean", "--constraint", "tpot_p99<9", "num_refused<1"]
+
+    assert main([*SEARCH, *COST, *FEW, *words, "--out", str(path)]) == 0
+
+    said = capsys.readouterr().out
+    chunk = re.search(r"sarathi: chunk=(\d+), by default 512\n4 trials\n", said)
+    assert chunk and 16 <= int(chunk[1]) <= 512
+    assert f"| {WORKLOAD} | default |" in said and f"| {WORKLOAD} | best |" in said
+    page = Page(path.read_text())
+    assert {"ttft_mean of each trial", "ttft_mean over chunk"} <= set(page.labels)
+    assert not [each for each in page.loads if each[0] != "#" and each != "data:,"]
+
+
+def test_a_search_of_a_trace_is_measured_on_another(capsys):
+    traces = Path(__file__).parents[1] / "simulator" / "traces"
+    words = ["search", "--policy", "sarathi", "--space", "chunk=64:512", "--trials", "1", *COST]
+    trace = f"{traces}/azure_2023.csv:limit=5"
+
+    assert main([*words, "--workloads", trace]) == 1
+    assert "is the same for every seed" in capsys.readouterr().err
+    other = f"{traces}/burstgpt.csv:limit=5"
+    assert main([*words, "--workloads", trace, "--held-out", other]) == 0
+    assert f"| {other} | best |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -49,11 +86,27 @@ def test_policies_are_compared_in_a_table_and_on_a_page(capsys, tmp_path):
         (["--policies", "fcfs,nonsense"], "no policy 'nonsense'"),
         (["--workloads", "poison:rate=1"], "no workload 'poison'; there are poisson"),
         (["--workloads", "poisson:rate"], "'rate' is no option; write name=value"),
-        (["--workloads", "poisson:num_requests=3"], "missing .*'rate'; poisson takes rate, num_"),
+        (["--workloads", "poisson:num_requests=3"], "poisson lacks rate; it takes rate, num_"),
+        (
+            ["--workloads", "poisson:rate=fast,num_requests=3"],
+            "rate=fast.*', seed 0: .*rate='fast'",
+        ),
+        (["--workloads", f"{WORKLOAD},output_len=9999"], "output_len is said twice"),
+        (["--workloads", WORKLOAD, WORKLOAD], "workload poisson.* is named twice; drop one"),
+        (["--workloads", "poisson:rate=9,num_requests=9,output_len=5000"], "raise max_model_len"),
+        (["--policies", "fcfs,sarathi,fcfs"], "policy fcfs is named twice"),
+        (["--policies", "fcfs,"], "no policy ''; there are fcfs"),
         (["--cost-model", "roofline:model=llama-8b,gpu=Z80"], "no datasheet of 'Z80'"),
         (["--cost-model", "nothing"], "no cost model 'nothing'"),
         (["--measures", "speed"], "no measure speed; there are"),
-        (["--option", "pages=3"], "pages"),
+        (["--option", "pages=3"], "an engine has no option 'pages'; it takes max_model_len"),
+        (["--option", "router=round_robin"], "an engine has no option 'router'"),
+        (["--option", "max_num_seqs=few"], "max_num_seqs must be a whole number .* not 'few'"),
+        (["--option", "num_pages=1"], "1 pages of 16 tokens do not hold one sequence of 2048"),
+        (["--option", "num_replicas=two"], "num_replicas must be a whole number .* not 'two'"),
+        (["--seeds", "0"], "needs a policy, a workload and a seed"),
+        (["--out", "/nowhere/page.html"], "--out /nowhere/page.html: there is no folder /nowhere"),
+        (["--out", "/"], "--out / is a folder; name a file in it"),
     ],
 )
 def test_what_cannot_be_compared_is_said_before_the_first_run(capsys, words, message):
@@ -61,6 +114,80 @@ def test_what_cannot_be_compared_is_said_before_the_first_run(capsys, words, mes
 
     assert code == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "sarahti"], "no policy 'sarahti' .did you mean 'sarathi'.*; there are fcfs"),
+        (["--policy", "fcfs"], "fcfs has no parameter chunk; it takes none"),
+        (["--space", "chunks=3:9"], r"no parameter chunks .did you mean 'chunk'.*default 512"),
+        (["--space", "chunk=9:3"], "'chunk=9:3': a range goes up; 9 is not below 3"),
+        (["--space", "chunk"], "'chunk' is no parameter's range; write name=low:high"),
+        (["--measure", "speed"], "no measure speed; there are"),
+        (["--constraint", "tpot_p99=3"], "'tpot_p99=3' is no constraint; write one like"),
+        (["--trials", "0"], "'num_trials': 0"),
+        (["--workloads", "poison:rate=1"], "no workload 'poison'"),
+        (["--held-out", "poison:rate=1"], "no workload 'poison'"),
+        (["--cost-model", "nothing"], "no cost model 'nothing'"),
+        (["--option", "pages=3"], "an engine has no option 'pages'"),
+        (["--out", "/nowhere/page.html"], "there is no folder /nowhere"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_before_the_first_run(capsys, words, message):
+    code = main([*SEARCH, *COST, *words])
+
+    assert code == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "trace is empty: it has no rows"),
+        ("time,in,out\n1,2,3\n", "trace:2: time, in, out are no columns of a known trace"),
+        (AZURE + f"{AT},5\n", "trace:2: GeneratedTokens is missing"),
+        (AZURE + f"{AT},0,6\n", "trace:2: ContextTokens is 0; a whole number of 1 or more"),
+        (AZURE + f"{AT},5,6\n2023-11-16 17:59:59,5,6\n", "trace:3: it came before .*; sort"),
+        (AZURE + f"{AT},5,6\n{AT},9000,6\n", "trace:3: 9006 tokens .* the most is 2048"),
+        (BURST + "-1,5,6\n", "trace:2: Timestamp is -1; times are 0 or more"),
+        (BURST + "1,0,6\n", "trace:2: Request tokens is 0"),
+        (BURST + "2,5,6\n1,5,6\n", "trace:3: it came before"),
+        (json.dumps(HASHED | {"timestamp": -1}), "trace:1: timestamp is -1"),
+        (json.dumps(HASHED | {"output_length": 0}), "trace:1: output_length is 0"),
+        (f"{json.dumps(HASHED)}\n{json.dumps(HASHED | {'timestamp': 1})}", "trace:2: it came be"),
+        (json.dumps(HASHED | {"hash_ids": [1]}), "neither 512 .mooncake. nor 16 tokens .timed_tr"),
+        ("{", "trace:1: no JSON"),
+    ],
+)
+def test_a_trace_that_is_none_is_named_with_its_line(capsys, tmp_path, text, message):
+    path = tmp_path / "trace"
+    path.write_text(text)
+
+    assert main(["compare", "--policies", "fcfs", "--workloads", str(path), *COST]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_cost_table_of_another_engine_or_model_is_named_with_what_differs(capsys, tmp_path):
+    rows = {Bucket(8, 8, 32): Row(2e-3, 1e-4), Bucket(64, 8, 32): Row(4e-3, 5e-5)}
+    engine = {"max_model_len": 512, "max_num_seqs": 8, "max_num_batched_tokens": 64}
+    path = str(tmp_path / "costs.json")
+    FromTable(rows=rows, of_model="tiny", engine=engine, shape={"width": 32}).save(path)
+
+    assert main([*COMPARE, "--cost-model", path, "--option", "max_num_seqs=16"]) == 1
+    assert "of tiny does not fit: max_num_seqs is 16, measured was 8" in capsys.readouterr().err
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in engine.items()]
+    assert main(["validate", "demo", "--costs", path, "--warmup", "none", *flags]) == 1
+    assert "the model's width is 256, measured was 32" in capsys.readouterr().err
+
+
+def test_what_an_extra_would_bring_is_said(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "jpaged.cli.search", raising=False)
+    monkeypatch.delitem(sys.modules, "jpaged.simulator.search", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)  # as if it were not there
+
+    assert main([*SEARCH, *COST]) == 1
+    assert "optuna" in (said := capsys.readouterr().err) and "jpaged[lab]" in said
 
 
 def test_a_trace_is_a_workload_too():
