@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self
 
 import msgspec
@@ -165,7 +166,7 @@ class Child:
         return self.process.returncode
 
     async def close(self) -> None:
-        """Lets it give everything back, and waits for its end."""
+        """Lets it give everything back, waits for its end, and forgets it; also if it has died."""
         self.send(Close())
         await self._exit_code(CLOSE_SECONDS)
         await self._forget()
@@ -182,6 +183,8 @@ class Child:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
         if not self.ended.done():
             self.ended.set_result("the engine was closed")
 

@@ -75,7 +75,7 @@ class RemoteEngine:
         *,
         restarts: int = 0,
         patience: float = 5.0,
-        step_patience: float = 60.0,
+        step_patience: float = 120.0,
         **options: Any,
     ) -> Self:
         """Begins the process and waits until its engine is ready.
@@ -219,6 +219,7 @@ class RemoteEngine:
         while True:
             reason = await asyncio.shield(self._child.ended)
             self._bury(reason)
+            await self._child.close()
             if time.monotonic() - began > FRESH_SECONDS:
                 num_left = self._restarts
             num_left, reason = await self._restart(num_left, reason)
