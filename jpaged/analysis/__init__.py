@@ -5,6 +5,8 @@ else.
     to_perfetto(result, "trace.json")      for ui.perfetto.dev
     read_log("run.jsonl")                  what `EventLog` or `Result.save` wrote
     Result.of(engine)                      a run of an engine that was not logged
+    compare_page.compare_page(found, …)    the page of `jpaged compare`, as text
+    search_page.search_page(found, …)      the page of `jpaged search`
 """
 
 from pathlib import Path
