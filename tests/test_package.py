@@ -43,6 +43,23 @@ MAY_IMPORT = {
         "jpaged.weights",
         "converters",
     },
+    "jpaged.engine": {
+        "converters",
+        "jpaged.assets",
+        "jpaged.beam_search_params",
+        "jpaged.config",
+        "jpaged.engine",
+        "jpaged.errors",
+        "jpaged.layers",
+        "jpaged.models",
+        "jpaged.policies",
+        "jpaged.runner",
+        "jpaged.sampling_params",
+        "jpaged.scheduling",
+        "jpaged.simulator",
+        "jpaged.weights",
+        "pallas_kernels",
+    },
     "jpaged.sampling": {"jpaged.errors", "jpaged.sampling", "pallas_kernels"},
     "jpaged.runner": {
         "jpaged.errors",
@@ -64,6 +81,8 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "jpaged":
+            found |= {f"jpaged.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
     return {
@@ -121,6 +140,13 @@ def test_every_public_name_can_be_imported():
 
     for name in jpaged.__all__:
         assert getattr(jpaged, name) is not None
+
+
+def test_nothing_but_the_command_line_imports_the_server():
+    for path in (ROOT / "jpaged").rglob("*.py"):
+        folder = path.relative_to(ROOT / "jpaged").parts[0]
+        if folder not in ("server", "cli"):
+            assert not [n for n in imports_of(path) if n.startswith("jpaged.server")], path
 
 
 def test_the_stub_names_what_the_package_gives():

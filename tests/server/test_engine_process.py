@@ -23,8 +23,8 @@ from jpaged.server.remote_engine import RemoteEngine
 
 ROOT = Path(__file__).parent.parent.parent
 # a prompt of 900 tokens takes a second
-PRETENDING = {"pretend": "constant:step=0.01,token=0.001", "max_num_seqs": 32}
-LONG = {"max_tokens": 900}
+PRETENDING: dict[str, Any] = {"pretend": "constant:step=0.01,token=0.001", "max_num_seqs": 32}
+LONG: dict[str, Any] = {"max_tokens": 900}
 TEXT = "Once upon a time"
 
 
@@ -123,7 +123,7 @@ def test_a_servers_process_imports_no_jax():
 def test_greedy_tokens_are_those_of_llm_generate(loop):
     options = {"max_num_seqs": 8, "num_pages": 200, "max_num_batched_tokens": 64}
     prompts = [TEXT, "One day", "The fox and the"]
-    params = {"max_tokens": 30, "logprobs": 2, "prompt_logprobs": 1}
+    params: dict[str, Any] = {"max_tokens": 30, "logprobs": 2, "prompt_logprobs": 1}
 
     async def stream_all() -> list[list[RequestOutput]]:
         async with await RemoteEngine.launch("demo", **options) as engine:
@@ -220,7 +220,7 @@ def test_what_cannot_be_sent_is_refused(remote, loop, params):
 
 def test_what_only_the_engine_sees_is_refused_by_the_stream(loop):
     async def ask() -> None:
-        options = PRETENDING | {"policy": "early_rejection"}
+        options: dict[str, Any] = PRETENDING | {"policy": "early_rejection"}
         async with await RemoteEngine.launch("demo", **options) as engine:
             request, text = engine.door.admit(
                 "late",
