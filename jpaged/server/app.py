@@ -22,9 +22,9 @@ from jpaged.server.auth import OPEN, Auth
 from jpaged.server.edge import Edge
 from jpaged.server.errors import ApiError, error_response
 from jpaged.server.exchange import Watch
-from jpaged.server.metrics import route as metrics_route
 from jpaged.server.kserve import generate as kserve_generate
 from jpaged.server.kserve import models as kserve_models
+from jpaged.server.metrics import route as metrics_route
 from jpaged.server.ollama import generating as ollama_generating
 from jpaged.server.ollama import models as ollama_models
 from jpaged.server.openai import chat, completions, models, tokenize

@@ -80,7 +80,7 @@ def attributes(exchange: Exchange, started: Started, outcome: str) -> Attributes
         "gen_ai.usage.num_sequences": params.num_samples,
         "gen_ai.usage.prompt_tokens": len(started.prompt_token_ids),
         "gen_ai.usage.completion_tokens": progress.num_tokens,
-        "gen_ai.usage.cached_tokens": progress.num_cached,
+        "jpaged.cached_tokens": progress.num_cached,
         "gen_ai.latency.e2e": _end(exchange, started) - arrival,
         "http.route": exchange.route,
         "http.response.status_code": exchange.status,

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from servers import Running, eventually, running
+from servers import Running, eventually, process, running
 
 from jpaged.engine.client import StepNews
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
@@ -305,6 +306,49 @@ def test_every_version_of_a_model_has_series_of_its_own(server, client):
     server.call(models.unload("demo", "2"))
     engines = {dict(labels).get("engine", "0") for _, labels in Scrape.of(client).samples}
     assert engines == {"0"}
+
+
+def test_what_ended_badly_is_counted_as_such(client):
+    def counted() -> tuple[float, float]:
+        scrape = Scrape.of(client)
+        return (
+            scrape.value("jpaged:requests_total", outcome="deadline"),
+            scrape.value("vllm:request_success_total", finished_reason="abort"),
+        )
+
+    deadlines, aborts = counted()
+    late = {"prompt": "Hi", "max_tokens": 400, "ignore_eos": True}
+    answer = client.post("/v1/completions", json=late, headers={"X-Request-Timeout": "0.05"})
+
+    assert answer.status_code == 504
+    assert eventually(lambda: counted() == (deadlines + 1, aborts + 1))
+
+
+def test_counters_do_not_forget_an_engine_that_died():
+    flags = ("demo", "--pretend", "constant:0.01", "--port", "0", "--engine-restarts", "1")
+    with process(*flags) as server, server.client() as client:
+        assert generate(client, max_tokens=4).status_code == 200
+        body = {"prompt": "Hi", "max_tokens": 300, "ignore_eos": True, "stream": True}
+        with client.stream("POST", "/v1/completions", json=body) as stream:
+            lines = stream.iter_lines()
+            assert next(lines).startswith("data: ")
+            children = psutil.Process(server.process.pid).children(recursive=True)
+            [engine] = [each for each in children if "engine_process" in " ".join(each.cmdline())]
+            engine.kill()
+            assert '"error"' in [line for line in lines if line][-1]
+        errors = "vllm:request_success_total"
+        assert eventually(lambda: Scrape.of(client).value(errors, finished_reason="error") == 1)
+        scrape = Scrape.of(client)
+        assert scrape.value("jpaged:engine_healthy") == 0
+        assert scrape.value("vllm:num_requests_running") == 0
+        assert scrape.value("jpaged:requests_total", outcome="failed") == 1
+        steps = scrape.value("jpaged:steps_total")
+
+        assert eventually(lambda: client.get("/health").status_code == 200, 20)
+        assert generate(client, max_tokens=4).status_code == 200
+        scrape = Scrape.of(client)
+        assert scrape.value("jpaged:steps_total") == steps + 4 > 8
+        assert scrape.value("vllm:num_requests_success_total") == 2
 
 
 def test_gaps_are_counted_together_and_a_prompt_once():

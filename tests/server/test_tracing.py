@@ -51,7 +51,7 @@ def test_a_request_is_a_span_below_that_of_its_client(traced: Running, spans):
     span, found = only(spans)
 
     assert (span.name, span.kind) == ("llm_request", SpanKind.SERVER)
-    assert f"{span.context.trace_id:032x}" == TRACE
+    assert span.context is not None and f"{span.context.trace_id:032x}" == TRACE
     assert span.parent is not None and f"{span.parent.span_id:016x}" == PARENT
     assert span.status.status_code == StatusCode.UNSET
     assert found["gen_ai.request.id"] == "cmpl-fox-0"
