@@ -101,14 +101,15 @@ class BucketAware(Fcfs):
 
 def to_compute(view: View) -> dict[Sequence, int]:
     """Tokens of prompts: of those under way, and of the waiting ones for whom there are seats and
-    pages now, less what they would find in the cache; as far as a step can reach."""
+    pages now.  What those find in the cache does not count, as far as a step can reach; looking
+    further would take longer than it is worth."""
     counts = {each: each.num_pending for each in view.running if each.num_pending > 1}
     pages, left = view.free_pages, view.token_budget - sum(counts.values())
     for sequence in view.waiting[: view.free_seats]:
         pages -= -(-sequence.num_pending // view.page_size)
-        if left < 1 or (pages < 0 and view.running):
+        if pages < 0 and view.running:
             break
-        found = view.num_cached_pages(sequence) * view.page_size
+        found = view.num_cached_pages(sequence) * view.page_size if left > 0 else 0
         counts[sequence] = max(1, sequence.num_pending - found)
         left -= counts[sequence]
     return counts

@@ -19,8 +19,8 @@ from jpaged.policies import BucketAware, Fcfs, Sarathi
 from jpaged.policies.bucket_aware import best_room
 from jpaged.scheduling.policy import Policy
 from jpaged.simulator import Constant, Roofline, simulate
-from jpaged.simulator.lengths import ALPACA, SHAREGPT
-from jpaged.simulator.workload import PrefixTree, TimedRequest, generate, poisson
+from jpaged.simulator.lengths import ALPACA, SHAREGPT, Lengths
+from jpaged.simulator.workload import PrefixTree, TimedRequest, gamma, generate, poisson
 
 H200 = Roofline.of("llama-8b", "H200")
 POLICIES: dict[str, Policy] = {
@@ -84,6 +84,22 @@ def test_under_load_chunks_of_a_rung_beat_fcfs_without_holding_anybody():
 
     assert ours["latency_mean"] < 0.95 * fcfs["latency_mean"]
     assert ours["padding"] < fcfs["padding"]
+
+
+@pytest.mark.parametrize(("gpu", "rate"), [("H200", 10.0), ("A100-80GB", 4.0)])
+def test_the_chunk_is_about_the_best_that_one_could_have_chosen(gpu, rate):
+    """For long prompts in bursts.  Which one that is differs between the two."""
+    workload = gamma(rate, 2.0, 60, Lengths(2500, 0.5, 6000), Lengths(50, 0.7, 300), seed=5)
+    costs = Roofline.of("llama-8b", gpu)
+
+    def latency(policy: Policy) -> float:
+        result = simulate(policy, workload, costs, max_num_seqs=64, max_model_len=8192)
+        return result.summary()["latency_mean"]
+
+    chunks = [latency(Sarathi(chunk)) for chunk in (128, 256, 512, 1024, 2048)]
+
+    assert max(chunks) > 1.5 * min(chunks)
+    assert latency(BucketAware()) < 1.05 * min(chunks)
 
 
 def test_on_an_idle_machine_nobody_waits():
