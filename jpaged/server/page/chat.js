@@ -3,11 +3,11 @@
 const chat = (() => {
   let messages = [], // of the conversation
     running = null; // what ends the answer that is coming
-  const log = find("log"),
-    prompt = find("prompt");
+  const log = byId("log"),
+    prompt = byId("prompt");
 
   const mode = () => document.querySelector("input[name=mode]:checked").value;
-  const wanted = name => (find(name).value === "" ? undefined : Number(find(name).value));
+  const wanted = name => (byId(name).value === "" ? undefined : Number(byId(name).value));
 
   function add(kind, text) {
     const said = element("div", { class: "text" }, text);
@@ -32,7 +32,7 @@ const chat = (() => {
 
   async function send() {
     const text = prompt.value,
-      model = find("model").value;
+      model = byId("model").value;
     if (running || !text.trim() || !model) return;
     prompt.value = "";
     running = new AbortController();
@@ -132,8 +132,8 @@ const chat = (() => {
   }
 
   function busy(isBusy) {
-    find("send").disabled = isBusy;
-    find("stop").disabled = !isBusy;
+    byId("send").disabled = isBusy;
+    byId("stop").disabled = !isBusy;
     log.setAttribute("aria-busy", isBusy);
   }
 
@@ -149,8 +149,8 @@ const chat = (() => {
     answers.disabled = !model.has_chat;
     if (!model.has_chat) goesOn.checked = true;
     answers.parentElement.title = model.has_chat ? "" : "this model has no chat template";
-    find("temperature").placeholder = model.temperature;
-    find("samples").max = model.max_num_seqs;
+    byId("temperature").placeholder = model.temperature;
+    byId("samples").max = model.max_num_seqs;
     setMode();
     clear();
   }
@@ -158,11 +158,11 @@ const chat = (() => {
   function setMode() {
     const isChat = mode() === "chat";
     prompt.placeholder = isChat ? "Say something" : "Once upon a time";
-    find("send").textContent = isChat ? "Send" : "Go on";
-    find("chat-title").textContent = isChat ? "Chat" : "Text";
+    byId("send").textContent = isChat ? "Send" : "Go on";
+    byId("chat-title").textContent = isChat ? "Chat" : "Text";
   }
 
-  find("composer").addEventListener("submit", event => {
+  byId("composer").addEventListener("submit", event => {
     event.preventDefault();
     send();
   });
@@ -172,12 +172,12 @@ const chat = (() => {
       send();
     }
   });
-  find("mode").addEventListener("change", () => {
+  byId("mode").addEventListener("change", () => {
     setMode();
     clear();
   });
-  find("stop").addEventListener("click", () => running?.abort());
-  find("clear").addEventListener("click", clear);
+  byId("stop").addEventListener("click", () => running?.abort());
+  byId("clear").addEventListener("click", clear);
   addEventListener("keydown", event => {
     if (event.key === "Escape" && running) running.abort();
     const isTyping = event.target.matches("input, textarea, select");

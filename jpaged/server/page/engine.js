@@ -10,7 +10,7 @@ const engine = (() => {
     ["running", now => amount(now.num_running)],
     ["waiting", now => amount(now.num_waiting)],
     ["tokens/s", now => amount(Math.round(now.tokens_per_second))],
-    ["pages held", now => `${amount(now.num_held)} / ${amount(now.num_pages)}`],
+    ["pages held", now => amount(now.num_held)],
     ["pages cached", now => amount(now.num_cached)],
     ["cache hits", now => hits(now), "prompt tokens that were found in the cache"],
   ];
@@ -18,7 +18,7 @@ const engine = (() => {
   const tiles = TILES.map(([name, , title]) => {
     const value = element("b", {}, "–");
     const tile = element("div", { class: "tile", title: title ?? "" }, value, element("span", {}, name));
-    find("tiles").append(tile);
+    byId("tiles").append(tile);
     return value;
   });
 
@@ -40,7 +40,7 @@ const engine = (() => {
   }
 
   function say(text) {
-    if (find("state").textContent !== text) find("state").textContent = text;
+    if (byId("state").textContent !== text) byId("state").textContent = text;
   }
 
   function show(now) {
@@ -50,6 +50,8 @@ const engine = (() => {
     history.push({ at: performance.now() / 1000, ...now });
     while (history[0].at < history.at(-1).at - SPAN) history.shift();
     picture.show(now);
+    byId("pages-title").textContent =
+      `The cache: ${amount(now.num_pages)} pages of ${now.page_size} tokens`;
     list(now.requests);
     charts();
   }
@@ -57,10 +59,12 @@ const engine = (() => {
   const MOST_ROWS = 12;
   function list(requests) {
     const rest = requests.length - MOST_ROWS;
-    find("caption").textContent = requests.length
-      ? "The eldest first." + (rest > 0 ? ` ${rest} more are not listed.` : "")
+    byId("caption").textContent = requests.length
+      ? "Yours, and the eldest first." + (rest > 0 ? ` ${rest} more not listed.` : "")
       : "No requests.";
-    const rows = requests.slice(0, MOST_ROWS).map(row => {
+    const first = requests.filter(row => row.id === yours),
+      others = requests.filter(row => row.id !== yours);
+    const rows = [...first, ...others].slice(0, MOST_ROWS).map(row => {
       const mark = element("i", { class: "swatch" });
       mark.style.background = row.num_pages ? hueOf(row.id) : "none";
       const name = element("th", { scope: "row", title: row.id }, mark, short(row.id));
@@ -70,12 +74,12 @@ const engine = (() => {
       made.dataset.id = row.id;
       return made;
     });
-    find("requests").replaceChildren(...rows);
+    byId("requests").replaceChildren(...rows);
   }
-  find("requests").addEventListener("mouseover", event =>
+  byId("requests").addEventListener("mouseover", event =>
     picture.choose(event.target.closest("tr")?.dataset.id ?? null),
   );
-  find("requests").addEventListener("mouseleave", () => picture.choose(null));
+  byId("requests").addEventListener("mouseleave", () => picture.choose(null));
 
   // layers lie on each other; each is [fill, value of a moment]
   function area(host, name, layers) {
@@ -93,21 +97,25 @@ const engine = (() => {
       svg.append(shape("line", { class: "grid-line", x1: left, x2: width, y1: Y(tick), y2: Y(tick) }));
       svg.append(shape("text", { x: left - 5, y: Y(tick) + 4, "text-anchor": "end" }, amount(tick)));
     }
-    const below = history.map(() => 0);
+    const below = history.map(() => 0),
+      shapes = [];
     for (const [fill, value] of layers) {
       const lower = [...below];
       history.forEach((now, i) => (below[i] += value(now)));
       const points = history.map((now, i) => `${X(now.at)},${Y(below[i])}`);
       const back = history.map((now, i) => `${X(now.at)},${Y(lower[i])}`).reverse();
-      svg.append(shape("polygon", { points: [...points, ...back].join(" "), fill: colour(fill), "fill-opacity": 0.3 }));
-      svg.append(shape("polyline", { points: points.join(" "), fill: "none", stroke: colour(fill), "stroke-width": 1.5 }));
+      shapes.push(
+        shape("polyline", { points: points.join(" "), fill: "none", stroke: colour(fill), "stroke-width": 1.5 }),
+        shape("polygon", { points: [...points, ...back].join(" "), fill: colour(fill), "fill-opacity": 0.3 }),
+      );
     }
+    svg.append(...shapes.reverse()); // a layer of nothing does not hide the one below
     host.replaceChildren(svg);
   }
 
   function charts() {
-    area(find("speed"), "tokens per second", [["blue", now => now.tokens_per_second]]);
-    area(find("crowd"), "requests", [
+    area(byId("speed"), "tokens per second", [["blue", now => now.tokens_per_second]]);
+    area(byId("crowd"), "requests", [
       ["green", now => now.num_running],
       ["orange", now => now.num_waiting],
     ]);

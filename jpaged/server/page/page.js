@@ -10,14 +10,14 @@
   };
   setDark(system.matches);
   system.addEventListener("change", event => setDark(event.matches));
-  find("theme").addEventListener("click", () => setDark(!root.classList.contains("dark")));
+  byId("theme").addEventListener("click", () => setDark(!root.classList.contains("dark")));
   addEventListener("resize", repaint);
 
   let models = [];
   function choose() {
-    const model = models.find(each => each.name === find("model").value);
+    const model = models.find(each => each.name === byId("model").value);
     const size = amount(model.num_parameters);
-    find("about").textContent =
+    byId("about").textContent =
       `${model.architecture}, ${size} parameters, ${model.dtype}; ` +
       `${amount(model.max_model_len)} tokens of context, ${model.max_num_seqs} at a time`;
     chat.setModel(model);
@@ -26,9 +26,9 @@
 
   async function begin() {
     models = await (await ask("/page/models")).json();
-    find("model").replaceChildren(...models.map(({ name }) => element("option", {}, name)));
-    find("model").addEventListener("change", choose);
+    byId("model").replaceChildren(...models.map(({ name }) => element("option", {}, name)));
+    byId("model").addEventListener("change", choose);
     if (models.length) choose();
   }
-  begin().catch(error => (find("state").textContent = error.message));
+  begin().catch(error => (byId("state").textContent = error.message));
 })();

@@ -24,7 +24,7 @@ function forgetOthers(requests) {
 const short = id => (id.length > 22 ? id.slice(0, 14) + "…" + id.slice(-6) : id);
 
 const picture = (() => {
-  const canvas = find("pages");
+  const canvas = byId("pages");
   let now = null,
     cells = [],
     shared = new Set(),
@@ -158,7 +158,7 @@ const picture = (() => {
     return element("span", { class: "key" }, mark, text);
   };
   function legend() {
-    find("legend").replaceChildren(
+    byId("legend").replaceChildren(
       swatch("a colour a request", "linear-gradient(90deg, #b33, #3a6, #46c)"),
       swatch("shared", colour("grey"), true),
       swatch("cached", colour("idle")),

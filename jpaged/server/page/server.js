@@ -1,5 +1,6 @@
 // What is asked of the server: JSON, and streams of events, with a key where it wants one.
 
+const byId = id => document.getElementById(id);
 const KEY = "jpaged-key";
 let asking = null; // for a key, one at a time
 
@@ -29,12 +30,12 @@ async function reasonOf(response) {
 async function newKey(refused) {
   if (sessionStorage.getItem(KEY) !== refused) return;
   asking ??= new Promise(resolve => {
-    const dialog = find("key-dialog");
-    if (refused !== null) find("key-note").textContent = "The server did not accept this key.";
+    const dialog = byId("key-dialog");
+    if (refused !== null) byId("key-note").textContent = "The server did not accept this key.";
     const close = () => {
-      if (!find("key").value) return dialog.showModal(); // Esc closes it: there is no way around
-      sessionStorage.setItem(KEY, find("key").value);
-      find("key").value = "";
+      if (!byId("key").value) return dialog.showModal(); // Esc closes it: there is no way around
+      sessionStorage.setItem(KEY, byId("key").value);
+      byId("key").value = "";
       dialog.removeEventListener("close", close);
       asking = null;
       resolve();
