@@ -8,8 +8,13 @@ import sys
 from jpaged.cli.parser import build_parser, module_of
 
 SERVE = ("fastapi", "uvicorn", "uvloop", "httptools", "msgspec", "prometheus_client", "yaml")
+OTEL = ("opentelemetry", "opentelemetry.exporter", "opentelemetry.sdk")
 # what commands need that may be missing, and which extra brings it
-EXTRAS = {"pandas": "lab", "optuna": "lab", **dict.fromkeys(SERVE, "serve")}
+EXTRAS = {
+    **dict.fromkeys(("pandas", "optuna"), "lab"),
+    **dict.fromkeys(SERVE, "serve"),
+    **dict.fromkeys(OTEL, "otel"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:

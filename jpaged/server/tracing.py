@@ -23,11 +23,13 @@ from jpaged.server.service import Started
 
 Attributes = dict[str, str | int | float]
 NANOSECONDS = 1e9
+EXPORT_SECONDS = 2.0  # the server waits for it when it ends
 
 
 def exporter(endpoint: str) -> SpanProcessor:
-    """Sends spans to a collector, in batches, behind everybody's back."""
-    return BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+    """Sends spans to a collector, in batches, behind everybody's back.  Those of one that does not
+    answer are given up."""
+    return BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_SECONDS))
 
 
 class Tracing:

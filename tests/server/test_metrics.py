@@ -15,11 +15,13 @@ from servers import Running, eventually, process, running
 from jpaged.engine.client import StepNews
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
 from jpaged.engine.stats import EngineStats
+from jpaged.errors import ConfigError
 from jpaged.scheduling.counts import Counts
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.loop import Seconds
 from jpaged.server.metrics.engine_meter import NOTHING, EngineMeter
 from jpaged.server.metrics.histogram import Histogram
+from jpaged.server.options import ServerOptions
 
 OF_ENGINE = {"engine": "0", "model_name": "demo"}
 
@@ -290,6 +292,12 @@ def test_the_prefix_of_vllms_names_is_the_users():
         assert scrape.value("fox_generation_tokens_total") == 2
         assert not [name for name in scrape.families if name.startswith("vllm:")]
         assert scrape.value("jpaged:engine_healthy") == 1
+
+
+@pytest.mark.parametrize("prefix", ["1vllm", "a-b:", "vllm ", "jpaged:"])
+def test_what_begins_no_name_is_no_prefix(prefix: str):
+    with pytest.raises(ConfigError, match="metrics_prefix"):
+        ServerOptions(metrics_prefix=prefix)
 
 
 def test_every_version_of_a_model_has_series_of_its_own(server, client):

@@ -1,9 +1,15 @@
 """Spans of requests, as OpenTelemetry's own exporter in memory receives them."""
 
+import gzip
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -21,6 +27,40 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     exporter = InMemorySpanExporter()
     monkeypatch.setattr(tracing, "exporter", lambda endpoint: SimpleSpanProcessor(exporter))
     return exporter
+
+
+class Collector(HTTPServer):
+    """Takes what an exporter sends, as the protocol's own messages."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.url = f"http://127.0.0.1:{self.server_port}/v1/traces"
+        self.requests: list[ExportTraceServiceRequest] = []
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Collector) and self.path == "/v1/traces"
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture
@@ -94,10 +134,23 @@ def test_what_was_cut_off_is_an_error(traced: Running, spans):
     assert found["jpaged.outcome"] == "deadline" and found["http.response.status_code"] == 504
 
 
-def test_without_an_endpoint_nobody_imports_opentelemetry():
-    import subprocess
-    import sys
+def test_a_collector_gets_them_over_http(collector: Collector, monkeypatch):
+    processor = tracing.exporter(collector.url)
+    monkeypatch.setattr(tracing, "exporter", lambda endpoint: processor)
+    with running(otlp_traces_endpoint=collector.url) as server, server.client() as client:
+        client.post("/v1/completions", json={"prompt": ["Hi", "Ho"], "max_tokens": 3})
+    assert processor.force_flush(5000)
 
+    [request] = collector.requests
+    [resource] = request.resource_spans
+    [scope] = resource.scope_spans
+    assert [span.name for span in scope.spans] == ["llm_request", "llm_request"]
+    about = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert about["service.name"] == "jpaged"
+    processor.shutdown()
+
+
+def test_without_an_endpoint_nobody_imports_opentelemetry():
     code = (
         "import sys; from jpaged.server import serve; "
         "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"

@@ -65,9 +65,6 @@ class Metrics(Collector):
         for served in [each for each in self._engines if each not in there]:
             del self._engines[served]
 
-    def meter(self, served: Served) -> EngineMeter:
-        return self._engines[served].meter
-
     def _begun(self, started: Started) -> None:
         metered = self._engines.get(started.served)
         if metered is not None and started.progress.first is not None:
