@@ -16,13 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jpaged.calibration.fit import fit, scattered, taken
+from jpaged.calibration.fit import fit, taken
 from jpaged.calibration.loads import Loads
 from jpaged.calibration.meter import Measured, metered
 from jpaged.calibration.pace import pace
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.progress import progress
-from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.model_shape import BYTES, ModelShape
 from jpaged.simulator.table import FromTable
 
@@ -30,7 +29,6 @@ HELD_OUT = 0.2  # of the steps: the fit does not see them
 WARM = 0.05  # of the time: memory is touched for the first time, caches fill
 DESIGNED = 0.25  # of the rest, but each shape a few times at least
 PLENTY = 50  # mixed steps of a shape
-ENOUGH = 10  # steps of a bucket that tell how they scatter
 
 
 def build_engine(model: str, **options: Any) -> LLMEngine:
@@ -91,33 +89,13 @@ def table_of(engine: LLMEngine, steps: Steps, seed: int = 0) -> FromTable:
         rows=found.rows,
         **found.common,
         **found.host,
+        entering=sum(each.entering for each in seen) / sum(each.host for each in seen),
         of_model=Path(engine.folder).resolve().name,
         machine=describe_machine(),
         shape=shape_of(engine),
         engine=options_of(engine),
     )
-    return with_errors(with_spreads(table, seen), held_out)
-
-
-def with_spreads(table: FromTable, steps: Sequence[Measured]) -> FromTable:
-    """The table with how single steps scatter, by bucket; those of few steps are like all."""
-    exact = [each for each in steps if each.is_exact]
-    device = np.array([each.most / table.seconds(each.shape) for each in exact])
-    host = np.array([each.host / table.host(each.shape) for each in steps])
-
-    def spread(shares: np.ndarray, of: Sequence[Measured], bucket: Bucket) -> float:
-        mine = np.array([each.shape.bucket == bucket for each in of], bool)
-        return scattered(shares[mine] if mine.sum() >= ENOUGH else shares)
-
-    rows = {
-        bucket: replace(
-            row,
-            spread=spread(device, exact, bucket),
-            host_spread=spread(host, steps, bucket),
-        )
-        for bucket, row in table.rows.items()
-    }
-    return replace(table, rows=rows)
+    return with_errors(table, held_out)
 
 
 def with_errors(table: FromTable, held_out: Sequence[Measured]) -> FromTable:
@@ -126,7 +104,8 @@ def with_errors(table: FromTable, held_out: Sequence[Measured]) -> FromTable:
     bias: by how much all of them together would take longer, or less long, than they did.
     """
     predicted = np.array([table.seconds(each.shape) for each in held_out])
-    measured = taken(held_out, predicted)
+    spreads = np.array([table.spread(each.shape) for each in held_out])
+    measured = taken(held_out, predicted, spreads)
     errors = abs(predicted - measured) / measured
     rows = {}
     for bucket, row in table.rows.items():

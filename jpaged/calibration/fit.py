@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from jpaged.calibration.meter import Measured
+from jpaged.calibration.scatter import mean_within, spreads_of, variance_within
 from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.table import Row
 
 COMMON = ("read", "pair", "sequence", "moved")
 HOST = ("host_seconds", "host_prompt", "host_token", "host_sequence")
 ROUNDS = 16  # of weighting anew
-PAUSE = 3.0  # a step that took so many times what it should was held up by somebody else
+PAUSE = 5.0  # a step that took so many times what it should was held up by somebody else
 SPREAD = 0.3  # of steps around what they should take, to begin with
 PRIOR = 2.0  # measurements that all steps of its kind count for in a bucket
 KINDS = (True, False)  # decode steps, and steps with prompts
@@ -47,37 +47,53 @@ def fit(steps: Sequence[Measured], buckets: Sequence[Bucket]) -> Fit:
     """
     if not steps:
         raise ValueError("no step was measured; let the calibration run for longer")
-    bounds = np.array([[each.least, each.most] for each in steps])
-    kinds = [is_decode(bucket) for bucket in buckets]
-    usual = _fit(_features(steps, [is_decode(each.shape.bucket) for each in steps], KINDS), bounds)
-    prior = _prior(usual, buckets, kinds)
-    features = _features(steps, [each.shape.bucket for each in steps], buckets)
-    found = [float(value) for value in _fit(features, bounds, *prior)]
+    groups = np.array([buckets.index(each.shape.bucket) for each in steps])  # type: ignore[arg-type]
     count = len(buckets)
-    host_of, host = _fit_host(steps, buckets)
+    costs, spreads = _fit_device(steps, buckets, groups)
+    host_costs, host_spreads = _fit_host(steps, buckets, groups)
+    bases, least = host_costs[:count], min(host_costs[:count])
+    rows = {
+        bucket: Row(
+            base=float(costs[i]),
+            token=float(costs[count + i]),
+            host=float(bases[i] - least),
+            spread=float(spreads[i]),
+            host_spread=float(host_spreads[i]),
+        )
+        for i, bucket in enumerate(buckets)
+    }
+    host = (least, *host_costs[count:])
     return Fit(
-        rows={b: Row(found[i], found[count + i], host_of[b]) for i, b in enumerate(buckets)},
-        common=dict(zip(COMMON, found[2 * count :], strict=True)),
-        host=host,
+        rows=rows,
+        common=dict(zip(COMMON, map(float, costs[2 * count :]), strict=True)),
+        host=dict(zip(HOST, map(float, host), strict=True)),
     )
 
 
+def _fit_device(
+    steps: Sequence[Measured], buckets: Sequence[Bucket], groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    bounds = np.array([[each.least, each.most] for each in steps])
+    kinds = [is_decode(bucket) for bucket in buckets]
+    of_kind = [is_decode(each.shape.bucket) for each in steps]
+    usual, _ = _fit(_features(steps, of_kind, KINDS), bounds, np.zeros_like(groups), 1)
+    prior = _prior(usual, buckets, kinds)
+    features = _features(steps, [each.shape.bucket for each in steps], buckets)
+    return _fit(features, bounds, groups, len(buckets), *prior)
+
+
 def _fit_host(
-    steps: Sequence[Measured], buckets: Sequence[Bucket]
-) -> tuple[dict[Bucket, float], dict[str, float]]:
-    """What steps of each bucket take the host beyond those that take it least; and HOST."""
+    steps: Sequence[Measured], buckets: Sequence[Bucket], groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A base for each bucket, and what a prompt, a token and a sequence take."""
     bounds = np.array([[each.host, each.host] for each in steps])
-    kinds = [is_decode(each.shape.bucket) for each in steps]
-    usual = _fit(_host_features(steps, kinds, KINDS), bounds)
+    of_kind = [is_decode(each.shape.bucket) for each in steps]
+    usual, _ = _fit(_host_features(steps, of_kind, KINDS), bounds, np.zeros_like(groups), 1)
     prior = np.zeros((len(buckets), len(buckets) + len(HOST) - 1))
     for i, bucket in enumerate(buckets):
         prior[i, i] = 1 / max(usual[KINDS.index(is_decode(bucket))], 1e-6)
     features = _host_features(steps, [each.shape.bucket for each in steps], buckets)
-    found = [float(value) for value in _fit(features, bounds, prior, np.ones(len(buckets)))]
-    bases, common = found[: len(buckets)], found[len(buckets) :]
-    least = min(bases)
-    rest = {bucket: base - least for bucket, base in zip(buckets, bases, strict=True)}
-    return rest, dict(zip(HOST, (least, *common), strict=True))
+    return _fit(features, bounds, groups, len(buckets), prior, np.ones(len(buckets)))
 
 
 def _host_features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> np.ndarray:
@@ -87,33 +103,12 @@ def _host_features(steps: Sequence[Measured], groups: Sequence, names: Sequence)
     return np.concatenate([np.array(inside, float), np.array(common, float)], axis=1)
 
 
-def likely(bounds: np.ndarray, expected: np.ndarray, spread: float) -> np.ndarray:
-    """What steps took, as shares of what was expected: the mean of a normal law of this spread
-    within the bounds, [steps, 2]; exact ones are what they are."""
-    low, high = np.minimum(bounds / expected[:, None], PAUSE).T
-    at_low, at_high = (low - 1) / spread, (high - 1) / spread
-    mass = ndtr(at_high) - ndtr(at_low)
-    shift = (_density(at_low) - _density(at_high)) / np.maximum(mass, 1e-12)
-    # beyond eight spreads there is no mass to speak of: the bound that is nearer
-    return np.where(mass > 1e-12, np.clip(1 + spread * shift, low, high), np.clip(1, low, high))
-
-
-def taken(steps: Sequence[Measured], expected: np.ndarray) -> np.ndarray:
+def taken(steps: Sequence[Measured], expected: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Seconds that steps took; of those that are bounded only, what is likely where so much was
     expected."""
     bounds = np.array([[each.least, each.most] for each in steps])
-    is_exact = bounds[:, 0] == bounds[:, 1]
-    spread = spread_of(bounds[is_exact, 0] / expected[is_exact]) if is_exact.any() else SPREAD
-    return np.where(is_exact, bounds[:, 1], expected * likely(bounds, expected, spread))
-
-
-def scattered(shares: np.ndarray) -> float:
-    """The deviation of the logarithm of these shares of what was expected; pauses are cut off."""
-    return float(np.std(np.log(np.clip(shares, 1 / PAUSE, PAUSE)))) if len(shares) > 1 else 0.0
-
-
-def _density(at: np.ndarray) -> np.ndarray:
-    return np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi)
+    low, high = (bounds / expected[:, None]).T
+    return expected * mean_within(low, high, spread)
 
 
 def is_decode(bucket: Bucket | None) -> bool:
@@ -132,26 +127,27 @@ def _features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> n
 def _fit(
     features: np.ndarray,
     bounds: np.ndarray,
+    groups: np.ndarray,
+    count: int,
     prior: np.ndarray | None = None,
     wanted: np.ndarray | None = None,
-) -> np.ndarray:
-    """Costs of least relative error; prior, wanted: equations that are there beside the steps."""
-    is_exact = bounds[:, 0] == bounds[:, 1]
-    expected, costs, spread = np.maximum(bounds[:, 1], 1e-6), np.zeros(features.shape[1]), SPREAD
+) -> tuple[np.ndarray, np.ndarray]:
+    """Costs of least relative error, and each group's spread around them.
+
+    prior, wanted: equations that are there beside the steps.
+    """
+    expected, costs = np.maximum(bounds[:, 1], 1e-6), np.zeros(features.shape[1])
+    spreads = np.full(count, SPREAD)
     for _ in range(ROUNDS):
-        matrix, share = features / expected[:, None], likely(bounds, expected, spread)
+        low, high = np.minimum(bounds / expected[:, None], PAUSE).T
+        matrix, share = features / expected[:, None], mean_within(low, high, spreads[groups])
         if prior is not None and wanted is not None:
             matrix, share = np.concatenate([matrix, prior]), np.concatenate([share, wanted])
         costs = _solve(matrix, share)
         expected = np.maximum(features @ costs, 1e-6)
-        if is_exact.any():
-            spread = spread_of(bounds[is_exact, 0] / expected[is_exact])
-    return costs
-
-
-def spread_of(shares: np.ndarray) -> float:
-    """Of what steps took around what they should: of most of them, pauses do not count."""
-    return float(np.clip(np.median(abs(shares - 1)) * 1.48, 0.02, 1.0))
+        low, high = np.clip(bounds / expected[:, None], [0.0, 1 / PAUSE], PAUSE).T
+        spreads = spreads_of(variance_within(low, high, spreads[groups]), groups, count)
+    return costs, spreads
 
 
 def _prior(

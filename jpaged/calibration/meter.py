@@ -26,13 +26,15 @@ class Measured:
     before) and waited for its end.  Else it may have begun before the host took the answer before,
     at the earliest when it was handed the step, or been done before the host asked.
     host: since it submitted the step before (or since somebody arrived, after a rest), without
-    waiting for answers: entering them, whoever was added, scheduling, packing.
+    waiting for answers: entering them, whoever was added, scheduling, packing.  entering: the part
+    of it before it scheduled.
     """
 
     shape: StepShape
     least: float
     most: float
     host: float
+    entering: float = 0.0
 
     @property
     def is_exact(self) -> bool:
@@ -46,6 +48,7 @@ class _Timed:
     handle: Any
     shape: StepShape
     host: float
+    entering: float
     submitted: float
     was_alone: bool
 
@@ -59,12 +62,13 @@ class Meter:
         self._bucket: Bucket | None = None
         self._num_underway = 0
         self._rests, self._has_waited = True, False
-        self._answered = self._host_since = 0.0
+        self._answered = self._host_since = self._scheduled = 0.0
 
     def begin(self) -> None:
         """Somebody arrives, or is about to schedule."""
+        self._scheduled = self.clock()
         if self._rests:
-            self._host_since, self._rests = self.clock(), False
+            self._host_since, self._rests = self._scheduled, False
 
     def rest(self) -> None:
         """There is nothing to do, until somebody arrives."""
@@ -78,9 +82,10 @@ class Meter:
         shape = StepShape.of(batch, self._bucket)
         handle = self.executor.submit(batch)
         now = self.clock()
-        host, self._host_since = now - self._host_since, now
+        entering, host = self._scheduled - self._host_since, now - self._host_since
+        self._host_since = now
         self._num_underway += 1
-        return _Timed(handle, shape, host, now, was_alone=self._num_underway == 1)
+        return _Timed(handle, shape, host, entering, now, was_alone=self._num_underway == 1)
 
     def collect(self, handle: _Timed) -> StepOutput:
         asked = self.clock()
@@ -90,7 +95,8 @@ class Meter:
         latest = max(self._answered, handle.submitted)
         earliest = latest if handle.was_alone or had_waited else handle.submitted
         least = now - latest if self._has_waited else 0.0
-        self.steps.append(Measured(handle.shape, least, now - earliest, handle.host))
+        most = now - earliest
+        self.steps.append(Measured(handle.shape, least, most, handle.host, handle.entering))
         self._answered = now
         if self._has_waited:
             self._host_since += now - asked

@@ -86,7 +86,7 @@ def compare(
 ) -> Comparison:
     """Of runs of the engine at one load, and all their steps, with a simulation."""
     predicted = np.array([table.seconds(each.shape) for each in steps])
-    measured = taken(steps, predicted)
+    measured = taken(steps, predicted, np.array([table.spread(each.shape) for each in steps]))
     return Comparison(
         load=load,
         rate=rate,

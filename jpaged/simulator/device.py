@@ -47,7 +47,8 @@ class SimulatedDevice:
         # a cost model may know more than means
         self._drawn = getattr(cost_model, "drawn", self._mean)
         self._chance = Random(f"{seed}/device")
-        self.free_at = 0.0
+        self._entering = getattr(cost_model, "entering", 0.0)
+        self.free_at = self.owed = 0.0
         self._bucket: Bucket | None = None  # of the batch that is submitted next
 
     def bucket(self, batch: ScheduledBatch) -> Bucket | None:
@@ -57,10 +58,16 @@ class SimulatedDevice:
     def submit(self, batch: ScheduledBatch) -> Pretended:
         shape = StepShape.of(batch, self._bucket)
         seconds, host = self._drawn(shape, self._chance)
-        self.clock.now += host
+        self.clock.now += host * (1 - self._entering)
+        self.owed += host * self._entering
         self.free_at = max(self.free_at, self.clock.now) + seconds
         tokens = tuple([self._token(sequence) for sequence, _ in batch.items])
         return Pretended(StepOutput(tokens, {}, {}), self.free_at)
+
+    def enter(self) -> None:
+        """Lets the host enter what was collected, before it schedules again."""
+        self.clock.now += self.owed
+        self.owed = 0.0
 
     def collect(self, handle: Pretended) -> StepOutput:
         self.clock.wait_until(handle.end)

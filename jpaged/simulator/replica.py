@@ -37,10 +37,10 @@ class Replica:
     ):
         self.scheduler = scheduler
         self.clock = VirtualClock()
-        device = SimulatedDevice(
+        self.device = SimulatedDevice(
             self.clock, cost_model, fate, eos, scheduler.buckets, scheduler.seed
         )
-        self.loop = ServingLoop(scheduler, device, self.clock, on_step, ahead, on_finish)
+        self.loop = ServingLoop(scheduler, self.device, self.clock, on_step, ahead, on_finish)
         self.advanced: list[Sequence] = []
         self.num_coming = 0
 
@@ -66,6 +66,7 @@ class Replica:
     def run_step(self) -> bool:
         """Runs a step.  False if nobody ran."""
         self.advanced, _, batch = self.loop.step()
+        self.device.enter()
         return batch is not None
 
     def step(self, until: float) -> bool:

@@ -65,7 +65,8 @@ class FromTable:
     rows: by bucket.  read, pair, sequence: seconds for a token read from the cache, for a pair of
     query and key, for a sequence.  moved: for a page copied or swapped.  host_seconds, and
     host_prompt, host_token, host_sequence for each: what the host takes for a step; most of it lies
-    under the device's step before.
+    under the device's step before.  entering: the share of it that passes before it schedules: it
+    enters answers, and whoever arrives meanwhile is in time for the step.
     """
 
     rows: dict[Bucket, Row]
@@ -77,6 +78,7 @@ class FromTable:
     host_prompt: float = 0.0
     host_token: float = 0.0
     host_sequence: float = 0.0
+    entering: float = 0.0
     of_model: str = ""
     machine: str = ""
     shape: dict[str, int] = field(default_factory=dict)
@@ -119,6 +121,11 @@ class FromTable:
         if row is None:
             return seconds, host
         return seconds * _scattered(row.spread, rng), host * _scattered(row.host_spread, rng)
+
+    def spread(self, shape: StepShape) -> float:
+        """Of single steps of that shape."""
+        row = self._row(shape)
+        return 0.0 if row is None else row.spread
 
     def _row(self, shape: StepShape) -> Row | None:
         return None if shape.bucket is None else self.rows.get(shape.bucket)

@@ -29,8 +29,9 @@ def test_device_and_host_are_told_apart():
     meter = Meter(time, time)
 
     def submit(at: float):
-        time.now = at
+        time.now = at - 0.25
         meter.begin()
+        time.now = at
         meter.bucket(batch := ScheduledBatch(()))
         return meter.submit(batch)
 
@@ -38,7 +39,7 @@ def test_device_and_host_are_told_apart():
         time.end = end
         meter.collect(handle)
 
-    a = submit(at=1.0)  # after a rest: the host began at 1.0, too
+    a = submit(at=1.0)  # after a rest
     b = submit(at=2.5)
     collect(a, end=5.0)
     c = submit(at=6.0)
@@ -50,12 +51,12 @@ def test_device_and_host_are_told_apart():
     e = submit(at=12.5)  # nothing was under way
     collect(e, end=13.0)
 
-    told = [(step.least, step.most, step.host) for step in meter.steps]
+    told = [(step.least, step.most, step.host, step.entering) for step in meter.steps]
     assert told == [
-        (4.0, 4.0, 0.0),
-        (4.0, 4.0, 1.5),
-        (0.0, 1.0, 1.0),
-        (2.0, 2.75, 0.25),
-        (0.5, 0.5, 1.25),
+        (4.0, 4.0, 0.25, 0.0),
+        (4.0, 4.0, 1.5, 1.25),
+        (0.0, 1.0, 1.0, 0.75),
+        (2.0, 2.75, 0.25, 0.0),
+        (0.5, 0.5, 1.25, 1.0),
     ]
     assert [step.is_exact for step in meter.steps] == [True, True, False, False, True]
