@@ -40,3 +40,11 @@ def pull(parser: argparse.ArgumentParser) -> None:
 def rm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="+", help="a name that `list` shows")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))
+    parser.epilog = (
+        'bash, zsh: eval "$(jpaged completion bash)" in ~/.bashrc or ~/.zshrc; '
+        "fish: jpaged completion fish > ~/.config/fish/completions/jpaged.fish"
+    )

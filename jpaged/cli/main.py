@@ -19,7 +19,10 @@ EXTRAS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code: 0, 1 for an error (told on stderr in one line), 130 for Ctrl-C."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for words that fit
+        importlib.import_module("jpaged.cli.completion").answer(parser)
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no warning about forks
     try:

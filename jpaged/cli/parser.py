@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from jpaged import __version__
 from jpaged.cli import client_flags, laboratory_flags, model_flags
+from jpaged.cli.bench_flags import bench
 from jpaged.cli.server_options import add_serve_flags
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
@@ -19,6 +20,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("talk to a model on a server, which is started where none runs", client_flags.run),
     "ps": ("the servers that run here", client_flags.ps),
     "stop": ("end a server when it has finished what it began", client_flags.stop),
+    "bench": ("load a server, and measure how it bears it", bench),
     "list": ("the models on this machine", client_flags.list_models),
     "pull": ("bring a model from the Hugging Face hub", client_flags.pull),
     "rm": ("remove models from the Hugging Face cache", client_flags.rm),
@@ -30,6 +32,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "replay": ("do a recorded run again, step by step", laboratory_flags.replay),
     "calibrate": ("measure what an engine's steps cost", laboratory_flags.calibrate),
     "validate": ("hold a simulation against its engine", laboratory_flags.validate),
+    "completion": ("what a shell needs to complete words", client_flags.completion),
 }
 ALIASES = {"info": ("show",)}
 
