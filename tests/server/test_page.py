@@ -15,7 +15,8 @@ from browser import Tab, browsing, needs_browser
 from servers import Running, eventually, running
 
 from jpaged.scheduling.report import Holding, PageReport
-from jpaged.server.page.snapshots import cells_of, runs, shared_pages
+from jpaged.server.page.snapshots import cells_of, runs, shared_pages, state_of
+from jpaged.server.progress import Progress
 from jpaged.server.serve import Exit
 
 SLOW = {"pretend": "constant:0.01"}
@@ -105,6 +106,15 @@ def test_of_a_large_cache_a_cell_is_several_pages():
     moment = report([holding("a", 3), holding("b", 8)], cached=(2, 6), num_pages=10)
 
     assert cells_of(moment, ["a", "b"], per_cell=3) == [1, 2, 3, 0]
+
+
+def test_a_request_waits_runs_pauses_and_leaves():
+    begun, over = Progress(first=1.0), Progress(first=1.0, finish_reasons={0: "stop", 1: "stop"})
+
+    assert state_of(False, Progress(), 2) == "waiting"
+    assert state_of(True, Progress(), 2) == state_of(True, begun, 2) == "running"
+    assert state_of(False, begun, 2) == "preempted"
+    assert state_of(False, over, 2) == "leaving"
 
 
 def test_an_engine_names_the_pages_it_counts(slow_server: Running):

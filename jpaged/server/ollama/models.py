@@ -113,7 +113,8 @@ def parameter_size(count: int) -> str:
 
 
 def _files(card: ModelCard) -> list[Path]:
-    return sorted(each for each in Path(card.folder).iterdir() if each.is_file())
+    """None, if somebody removed them since they were loaded."""
+    return sorted(each for each in Path(card.folder).glob("*") if each.is_file())
 
 
 def _size(card: ModelCard) -> int:
@@ -122,7 +123,7 @@ def _size(card: ModelCard) -> int:
 
 
 def _modified(card: ModelCard) -> str:
-    return timestamp(max(each.stat().st_mtime for each in _files(card)))
+    return timestamp(max((each.stat().st_mtime for each in _files(card)), default=card.created))
 
 
 def _digest(card: ModelCard) -> str:

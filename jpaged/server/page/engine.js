@@ -67,8 +67,9 @@ const engine = (() => {
     const rows = [...first, ...others].slice(0, MOST_ROWS).map(row => {
       const mark = element("i", { class: "swatch" });
       mark.style.background = row.num_pages ? hueOf(row.id) : "none";
-      const name = element("th", { scope: "row", title: row.id }, mark, short(row.id));
+      const name = element("th", { scope: "row", title: row.id }, mark);
       if (row.id === yours) name.append(element("span", { class: "yours" }, "yours"));
+      name.append(short(row.id));
       const cells = [row.state, row.seconds.toFixed(1), row.num_prompt, row.num_said, row.num_pages, row.num_shared];
       const made = element("tr", {}, name, ...cells.map(text => element("td", {}, String(text))));
       made.dataset.id = row.id;

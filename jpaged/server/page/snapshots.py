@@ -15,6 +15,7 @@ import msgspec
 from jpaged.engine.client import StepNews
 from jpaged.scheduling.report import Holding, PageReport
 from jpaged.server.models import Served
+from jpaged.server.progress import Progress
 from jpaged.server.service import Service, Started
 
 PERIOD = 0.25  # seconds between two looks
@@ -24,8 +25,9 @@ FREE, CACHED, FIRST_REQUEST = 0, 1, 2
 
 
 class Row(msgspec.Struct):
-    """A request.  state: "waiting", "running", or "preempted"; "leaving" if nobody reads it any
-    more.  num_tokens: in its pages.  num_said: tokens that its reader got."""
+    """A request.  state: "waiting", "running", "preempted", or "leaving" when it is over for the
+    engine or for its reader, and the other one has not heard of it yet.  num_tokens: in its pages.
+    num_said: tokens that its reader got."""
 
     id: str
     state: str
@@ -157,11 +159,9 @@ def _rows(
 
 def _row(started: Started, parts: list[Holding], shared: set[int], now: float) -> Row:
     pages = {page for part in parts for page in part.pages}
-    has_begun = started.progress.first is not None
-    state = "running" if parts else "preempted" if has_begun else "waiting"
     return Row(
         id=started.request.id,
-        state=state,
+        state=state_of(bool(pages), started.progress, started.request.params.n),
         seconds=now - started.request.arrival,
         num_prompt=len(started.request.prompt),
         num_said=started.progress.num_tokens,
@@ -169,6 +169,14 @@ def _row(started: Started, parts: list[Holding], shared: set[int], now: float) -
         num_pages=len(pages),
         num_shared=len(pages & shared),
     )
+
+
+def state_of(holds_pages: bool, progress: Progress, num_samples: int) -> str:
+    if holds_pages:
+        return "running"
+    if progress.first is None:
+        return "waiting"
+    return "leaving" if len(progress.finish_reasons) == num_samples else "preempted"
 
 
 def _gone(request_id: str, parts: list[Holding], shared: set[int]) -> Row:
