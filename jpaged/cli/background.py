@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -49,18 +49,15 @@ def lease_of(entry: Entry, keep: bool = False) -> Iterator[bool]:
 
 
 @contextmanager
-def started(
-    words: Sequence[str], keep: bool, on_wait: Callable[[str], None] = lambda line: None
-) -> Iterator[Entry]:
+def started(words: Sequence[str], keep: bool) -> Iterator[Entry]:
     """`jpaged serve` with these words, once it serves.  It ends when nobody is left.
 
-    on_wait: hears the latest line of its log, now and then.  Raises `ConfigError` with what it
-    said, if it ends instead.
+    Raises `ConfigError` with what it said, if it ends instead.
     """
     registry.folder().mkdir(mode=0o700, parents=True, exist_ok=True)
     registry.forget(SUFFIX)
     number, name = tempfile.mkstemp(SUFFIX, "new-", registry.folder())
-    with open(number, "w") as file, tempfile.TemporaryFile("w+", dir=registry.folder()) as log:
+    with open(number, "w") as file, tempfile.TemporaryFile("w+", errors="replace") as log:
         _lock(file, fcntl.LOCK_SH)
         file.write(KEPT if keep else "")
         file.flush()
@@ -71,23 +68,21 @@ def started(
             stderr=log,
             start_new_session=True,  # Ctrl-C is for who talks to it
         )
-        yield _ready(server, log, on_wait)
+        yield _ready(server, log)
 
 
-def _ready(server: subprocess.Popen, log: IO[str], on_wait: Callable[[str], None]) -> Entry:
+def _ready(server: subprocess.Popen, log: IO[str]) -> Entry:
     while server.poll() is None:
         for entry in registry.running():
             if entry.pid == server.pid:
                 return entry
-        on_wait(_last_line(log))
         time.sleep(POLL_SECONDS)
     raise ConfigError(_last_line(log).removeprefix("jpaged: ") or "the server did not start")
 
 
 def _last_line(log: IO[str]) -> str:
-    # by another descriptor: the server writes at the place where this one reads
-    with open(f"/dev/fd/{log.fileno()}", errors="replace") as again:
-        lines = again.read().replace("\r", "\n").split("\n")
+    log.seek(0)
+    lines = log.read().split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

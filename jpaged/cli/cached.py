@@ -12,27 +12,25 @@ from jpaged.errors import ConfigError
 
 @dataclass(frozen=True)
 class Cached:
-    """A model there.  folder: of its main revision, or the latest.  used: seconds since 1970."""
+    """A model there.  folder: of its main revision, or the latest.  used: seconds since 1970.
+
+    place: all that is there of it.
+    """
 
     name: str
     folder: Path
+    place: Path
     num_bytes: int
     used: float
-    revisions: tuple[str, ...]
-
-
-def cache() -> HFCacheInfo | None:
-    """None if nothing was ever downloaded."""
-    try:
-        return scan_cache_dir(constants.HF_HUB_CACHE)
-    except CacheNotFound:
-        return None
 
 
 def cached_models() -> list[Cached]:
     """By name.  What was begun and has no revision yet is left out."""
-    found = cache()
-    return sorted(_models(found), key=lambda model: model.name.lower()) if found else []
+    try:
+        found = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:  # nothing was ever downloaded
+        return []
+    return sorted(_models(found), key=lambda model: model.name.lower())
 
 
 def _models(found: HFCacheInfo) -> Iterator[Cached]:
@@ -40,9 +38,8 @@ def _models(found: HFCacheInfo) -> Iterator[Cached]:
         if repo.repo_type != "model" or not repo.revisions:
             continue
         main = max(repo.revisions, key=lambda each: ("main" in each.refs, each.last_modified))
-        hashes = tuple(each.commit_hash for each in repo.revisions)
-        path, used = Path(main.snapshot_path), repo.last_accessed
-        yield Cached(repo.repo_id, path, repo.size_on_disk, used, hashes)
+        folder, place = Path(main.snapshot_path), Path(repo.repo_path)
+        yield Cached(repo.repo_id, folder, place, repo.size_on_disk, repo.last_accessed)
 
 
 def find_cached(name: str) -> Cached:

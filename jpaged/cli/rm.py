@@ -1,9 +1,10 @@
 """`jpaged rm MODEL`: takes models out of the Hugging Face cache."""
 
 import argparse
+import shutil
 import sys
 
-from jpaged.cli.cached import cache, find_cached
+from jpaged.cli.cached import find_cached
 from jpaged.cli.tables import size
 from jpaged.errors import ConfigError
 from jpaged.server.registry import running
@@ -18,11 +19,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes and not agreed(f"remove {names} from the Hugging Face cache?"):
         print("nothing was removed")
         return 1
-    found = cache()
-    assert found is not None
-    strategy = found.delete_revisions(*(each for model in models for each in model.revisions))
-    strategy.execute()
-    print(f"removed {names}: {size(strategy.expected_freed_size)}")
+    for model in models:
+        # not by revision, as the hub's client has it: copies of a model have the same ones
+        shutil.rmtree(model.place)
+    print(f"removed {names}: {size(sum(model.num_bytes for model in models))}")
     return 0
 
 

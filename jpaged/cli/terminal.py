@@ -11,7 +11,8 @@ from jpaged.server import registry
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
 HELP = f"""\
-/set NAME VALUE   {", ".join(SETTINGS)}
+/set NAME VALUE   {", ".join(list(SETTINGS)[:7])},
+                  {", ".join(list(SETTINGS)[7:])}
 /clear            forget what was said
 /bye              leave; so does Ctrl-D
 Ctrl-C            stop an answer
