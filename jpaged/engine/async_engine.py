@@ -174,9 +174,12 @@ class AsyncLLMEngine:
 
     async def abort(self, request_ids: Iterable[str]) -> None:
         """Ends requests and frees their pages.  Their readers hear of it as `RequestFailed`."""
-        named = list(request_ids)
-        for streams in self._homes.values():
-            streams.abort(named)
+        named, here = list(request_ids), asyncio.get_running_loop()
+        for loop, streams in list(self._homes.items()):
+            if loop is here:
+                streams.abort(named)
+            else:
+                self._on(loop, streams.abort, named)
 
     async def page_report(self) -> PageReport:
         """Who holds which part of the cache now.  `print` it for a table."""

@@ -179,6 +179,25 @@ def test_who_is_aborted_by_another_hears_of_it(engine):
     run(abort())
 
 
+def test_who_reads_on_another_loop_is_aborted_too(engine):
+    outcome = []
+
+    def elsewhere() -> None:
+        with pytest.raises(RequestFailed, match="other was aborted") as failed:
+            run(all_of(engine.generate(PROMPTS[0], LONG, "other")))
+        outcome.append(failed.value)
+
+    async def abort() -> None:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        await soon(lambda: engine.stats.num_running > 0)
+        await engine.abort(["other"])
+        await soon(lambda: bool(outcome))
+        thread.join()
+
+    run(abort())
+
+
 def test_a_slow_reader_finds_deltas_merged(engine):
     async def slowly() -> list[RequestOutput]:
         outputs = []

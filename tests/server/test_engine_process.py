@@ -1,7 +1,9 @@
 """An engine in a process of its own: nothing is lost in silence when either of the two dies."""
 
 import asyncio
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from jpaged import LLM, ConfigError, EngineDied, RequestFailed, RequestRejected, UnsupportedModel
+from jpaged.assets import DEMO_MODEL
 from jpaged.engine.client import EngineClient, StepNews
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.streams import Stream
@@ -317,16 +320,35 @@ def test_killed_idle_it_is_noticed_and_another_one_begins(remote, loop):
     loop.run(kill())
 
 
-def test_without_restarts_it_stays_dead(loop):
+def test_without_restarts_it_stays_dead_and_its_log_is_the_servers(loop, caplog):
     async def kill() -> None:
-        engine = await RemoteEngine.launch("demo", **PRETENDING)
-        reading = asyncio.create_task(read(opened(engine, **LONG)))
+        with caplog.at_level(logging.INFO, "jpaged"):
+            engine = await RemoteEngine.launch("demo", num_pages=40, **PRETENDING)
+        assert "max_model_len is 640: the cache holds no longer sequence" in caplog.messages
+        reading = asyncio.create_task(read(opened(engine, max_tokens=600)))
         await soon(lambda: engine.stats.num_running > 0)
         os.kill(engine.pid, signal.SIGKILL)
         with pytest.raises(EngineDied, match="SIGKILL"):
             await reading
         with pytest.raises(EngineDied, match="SIGKILL"):
             await engine.wait_healthy()
+        await engine.close()
+
+    loop.run(kill())
+
+
+def test_it_stays_dead_when_another_one_cannot_be_made(loop, tmp_path):
+    folder = shutil.copytree(DEMO_MODEL, tmp_path / "model")
+
+    async def kill() -> None:
+        engine = await RemoteEngine.launch(str(folder), restarts=1, **PRETENDING)
+        shutil.rmtree(folder)
+        os.kill(engine.pid, signal.SIGKILL)
+        await soon(lambda: not engine.is_healthy)
+        with pytest.raises(EngineDied, match="model.* is no folder"):
+            await engine.wait_healthy()
+        with pytest.raises(EngineDied):
+            opened(engine)
         await engine.close()
 
     loop.run(kill())
