@@ -104,8 +104,8 @@ async def as_texts(server: Server, calls: Iterable[Call]) -> list[Call]:
     for call in calls:
         if call.then is not None:
             raise ConfigError(f"sessions go on with tokens, which {server.endpoint} does not take")
-        is_text = isinstance(call.prompt, str)
-        text = call.prompt if is_text else await server.detokenize(list(call.prompt))
+        prompt = call.prompt
+        text = prompt if isinstance(prompt, str) else await server.detokenize(list(prompt))
         found.append(replace(call, prompt=text))
     return found
 

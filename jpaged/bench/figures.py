@@ -1,6 +1,6 @@
 """What a benchmark comes to, in the figures and words of `vllm bench serve`."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +61,8 @@ class Figures:
     @property
     def peak_output(self) -> float:
         """Tokens in the busiest second; a chunk has its share of its answer's."""
-        begin, seconds = min((answer.begin for answer in self.good), default=0.0), Counter[int]()
+        begin = min((answer.begin for answer in self.good), default=0.0)
+        seconds = defaultdict[int, float](float)
         for answer in self.good:
             for chunk in answer.chunks:
                 seconds[int(chunk - begin)] += answer.num_output / len(answer.chunks)

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import argcomplete
+from argcomplete.shell_integration import shellcode
 
 from jpaged.server.registry import running
 
 
 def run(args: argparse.Namespace) -> int:
-    print(argcomplete.shellcode(["jpaged"], shell=args.shell))
+    print(shellcode(["jpaged"], shell=args.shell))
     return 0
 
 

@@ -1,6 +1,6 @@
 """What is said in a chat with a server, and how it is asked for more."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ class Conversation:
     messages: list[dict[str, str]] = field(default_factory=list)
     is_chat: bool = True
 
-    def ask(self, text: str) -> Iterator[str]:
+    def ask(self, text: str) -> Generator[str, None, None]:
         """The answer, piece by piece.  What was read of it counts as said; nothing of a question
         that is refused does.  Raises `ServerError`."""
         said = ""

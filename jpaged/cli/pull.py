@@ -38,7 +38,7 @@ def plan(model: str, revision: str | None) -> tuple[list[str], int]:
         ignore_patterns=UNWANTED,
         dry_run=True,
     )
-    lacking = [file.file_size for file in files if file.will_download]
+    lacking = [file.file_size or 0 for file in files if file.will_download]
     return [file.filename for file in files], sum(lacking)
 
 
