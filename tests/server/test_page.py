@@ -15,6 +15,7 @@ from browser import Tab, browsing, needs_browser
 from servers import Running, eventually, running
 
 from jpaged.scheduling.report import Holding, PageReport
+from jpaged.server.page.page_api import Viewer
 from jpaged.server.page.snapshots import cells_of, runs, shared_pages, state_of
 from jpaged.server.progress import Progress
 from jpaged.server.serve import Exit
@@ -86,12 +87,13 @@ def holding(request_id: str, *pages: int, index: int = 0) -> Holding:
 
 
 def test_cells_show_who_holds_what_and_the_eldest_of_those_who_share():
-    moment = report([holding("b", 1, 4), holding("a", 1, 2)], cached=(5,), num_pages=7)
+    holdings = [holding("b", 1, 4), holding("a", 1, 2), holding("b", 2, index=1)]
+    moment = report(holdings, cached=(5,), num_pages=7)
 
     cells = cells_of(moment, ["a", "b"], per_cell=1)
 
     assert cells == [0, 2, 2, 0, 3, 1, 0]
-    assert shared_pages(moment.holdings) == {1}
+    assert shared_pages(moment.holdings) == {1, 2}
     assert runs(cells) == [0, 1, 2, 2, 0, 1, 3, 1, 1, 1, 0, 1]
 
 
@@ -147,6 +149,7 @@ def test_snapshots_add_up_and_follow_the_engine(slow_server: Running):
     assert (before["state"], before["num_prompt"]) == ("running", 4)
     assert after["num_said"] > before["num_said"]
     assert after["num_pages"] > before["num_pages"]
+    assert first["tokens_per_second"] is None
     assert 0 < last["tokens_per_second"] < 110  # a step takes 10 ms or more
 
 
@@ -174,6 +177,22 @@ def test_nothing_is_watched_when_nobody_watches(slow_server: Running):
     snapshots(slow_server, 2)
 
     assert eventually(lambda: len(slow_server.engine.listeners) == num_listeners)
+
+
+def test_all_who_watch_a_model_see_the_same(slow_server: Running):
+    watches: dict[Any, Any] = {}
+
+    async def watch() -> bool:
+        served = slow_server.service.models.find("demo")
+        viewers = [Viewer(watches, slow_server.service, served) for _ in range(2)]
+        first, second = [await anext(viewer.events()) for viewer in viewers]
+        await viewers[0].close()
+        assert list(watches) == [served]
+        await viewers[1].close()
+        return first == second
+
+    assert slow_server.call(watch())
+    assert watches == {}
 
 
 def test_a_watch_ends_when_the_server_drains():
@@ -254,6 +273,34 @@ def test_an_answer_streams_pages_move_and_escape_stops_it(tab: Tab, slow_server:
     tab.until("document.querySelector('.assistant .meta').textContent.startsWith('stopped')")
     tab.until("/ 0 held/.test(byId('pages').ariaLabel)")
     assert tab.js("!byId('send').disabled && document.activeElement === byId('prompt')")
+
+
+@needs_browser
+def test_the_picture_tells_free_cached_held_and_shared_pages_apart(tab: Tab):
+    moment = {
+        "num_pages": 4,
+        "page_size": 4,
+        "pages_per_cell": 1,
+        "num_held": 2,
+        "num_shared": 1,
+        "num_cached": 1,
+        "num_free": 1,
+        "cells": [0, 1, 1, 1, 2, 2],
+        "shared": [3],
+        "requests": [{"id": "a", "num_pages": 2, "num_tokens": 8}],
+    }
+    look = (
+        f"(() => {{ picture.show({json.dumps(moment)});"
+        "const context = byId('pages').getContext('2d');"
+        "const at = (x, y) => context.getImageData(x, y, 1, 1).data.join();"
+        "return [0, 1, 2, 3].map(cell => [at(16 * cell + 2, 2), at(16 * cell + 7, 7)]) })()"
+    )
+
+    corners, middles = zip(*tab.js(look), strict=True)
+
+    assert len(set(corners)) == 3 and corners[2] == corners[3]
+    assert middles[:3] == corners[:3]
+    assert middles[3] != corners[3]
 
 
 @needs_browser

@@ -9,7 +9,7 @@ const engine = (() => {
   const TILES = [
     ["running", now => amount(now.num_running)],
     ["waiting", now => amount(now.num_waiting)],
-    ["tokens/s", now => amount(Math.round(now.tokens_per_second))],
+    ["tokens/s", now => amount(now.tokens_per_second && Math.round(now.tokens_per_second))],
     ["pages held", now => amount(now.num_held)],
     ["pages cached", now => amount(now.num_cached)],
     ["cache hits", now => hits(now), "prompt tokens that were found in the cache"],
@@ -115,7 +115,7 @@ const engine = (() => {
   }
 
   function charts() {
-    area(byId("speed"), "tokens per second", [["blue", now => now.tokens_per_second]]);
+    area(byId("speed"), "tokens per second", [["blue", now => now.tokens_per_second ?? 0]]);
     area(byId("crowd"), "requests", [
       ["green", now => now.num_running],
       ["orange", now => now.num_waiting],

@@ -41,7 +41,8 @@ class Row(msgspec.Struct):
 
 class Snapshot(msgspec.Struct):
     """cells: of the picture, in runs: what they hold, how many, …; 0 is free, 1 is cached, 2 is the
-    first of `requests`.  shared: cells that more than one holds.  Rates are of the last moment."""
+    first of `requests`.  shared: cells that more than one holds.  tokens_per_second: since the
+    snapshot before, None for the first."""
 
     is_healthy: bool
     policy: str
@@ -56,8 +57,7 @@ class Snapshot(msgspec.Struct):
     num_looked_up: int
     num_hits: int
     num_preemptions: int
-    tokens_per_second: float
-    computed_per_second: float
+    tokens_per_second: float | None
     requests: list[Row]
     pages_per_cell: int
     cells: list[int]
@@ -74,7 +74,7 @@ class Watch:
         self._num_said = 0
         self._latest: Snapshot | None = None
         self._at = time.monotonic()
-        self._before = (self._at, 0, served.engine.stats.counts.num_tokens)
+        self._before: tuple[float, int] | None = None  # when, and how many were said by then
         self._turn = asyncio.Lock()
 
     def begin(self) -> None:
@@ -103,9 +103,6 @@ class Watch:
 
     def _snapshot(self, report: PageReport) -> Snapshot:
         engine, stats = self.served.engine, self.served.engine.stats
-        since, said, computed = self._before
-        seconds = max(1e-3, self._at - since)
-        self._before = (self._at, self._num_said, stats.counts.num_tokens)
         shared = shared_pages(report.holdings)
         rows = _rows(report.holdings, shared, self._live(), self._at)
         per_cell = -(-report.num_pages // MOST_CELLS)
@@ -123,13 +120,19 @@ class Watch:
             num_looked_up=stats.prefix_cache_queries,
             num_hits=stats.prefix_cache_hits,
             num_preemptions=stats.counts.num_preemptions,
-            tokens_per_second=(self._num_said - said) / seconds,
-            computed_per_second=(stats.counts.num_tokens - computed) / seconds,
+            tokens_per_second=self._rate(),
             requests=rows,
             pages_per_cell=per_cell,
             cells=runs(cells_of(report, [row.id for row in rows], per_cell)),
             shared=sorted({page // per_cell for page in shared}),
         )
+
+    def _rate(self) -> float | None:
+        before, self._before = self._before, (self._at, self._num_said)
+        if before is None:
+            return None
+        since, said = before
+        return (self._num_said - said) / (self._at - since)
 
     def _live(self) -> list[Started]:
         return [each for each in self.service.live if each.served is self.served]
