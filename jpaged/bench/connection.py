@@ -4,7 +4,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -26,6 +26,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.is_open = False
+        self.is_lost = asyncio.Event()
         self.idle_since = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -64,11 +65,13 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"no HTTP: {error}")
+            # the reader of the body raises through the parser
+            self._fail(f"an answer that is not understood: {error.__context__ or error}")
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
+        self.is_lost.set()
         self._fail(str(exc or "the server closed the connection"))
 
     def on_body(self, data: bytes) -> None:
@@ -101,6 +104,7 @@ class Pool:
         fields = {"Host": parts.netloc, "Content-Type": "application/json", **headers}
         self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._idle: list[Connection] = []
+        self._all: list[Connection] = []
 
     async def ask(self, method: str, path: str, body: bytes, on_body: OnBody) -> int:
         """The status.  Raises `OSError`, of which `Broken` is one."""
@@ -129,9 +133,14 @@ class Pool:
         _, connection = await loop.create_connection(
             Connection, self._host, self._port, ssl=self._ssl
         )
+        self._all.append(connection)
         return connection
 
-    def close(self) -> None:
-        for connection in self._idle:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Waits until all are gone: a loop that ends before would leave their sockets open."""
+        for connection in self._all:
             connection.close()
-        self._idle.clear()
+            await connection.is_lost.wait()

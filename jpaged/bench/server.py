@@ -129,8 +129,6 @@ class Server:
                 answer.error = "the answer is empty"
         except OSError as error:
             answer.error = str(error) or type(error).__name__
-        except msgspec.MsgspecError as error:
-            answer.error = f"an event that is no completion: {error}"
         answer.end = time.perf_counter()
         answer.num_output = answer.num_output or len(answer.chunks)
         return answer

@@ -56,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def measure(args: argparse.Namespace) -> tuple[float, list[Answer]]:
-    pool = Pool(args.base_url or url_of(args.host, args.port), headers_of(args))
+    url = args.base_url or url_of(args.host, args.port)
+    async with Pool(url, headers_of(args)) as pool:
+        return await measure_with(pool, args)
+
+
+async def measure_with(pool: Pool, args: argparse.Namespace) -> tuple[float, list[Answer]]:
     server = Server(pool, endpoint_of(args), args.model or "", options_of(args))
     if not args.model:
         server.model = args.model = await server.first_model()
@@ -68,9 +73,7 @@ async def measure(args: argparse.Namespace) -> tuple[float, list[Answer]]:
     await asyncio.gather(*(warm(server, calls[0]) for _ in range(args.num_warmups)))
     total = sum(call.num_turns for call in calls)
     with progress(total, "Asking", "request", shown=not args.disable_tqdm) as bar:
-        found = await load(server, calls, args.max_concurrency, lambda answer: bar.update())
-    pool.close()
-    return found
+        return await load(server, calls, args.max_concurrency, lambda answer: bar.update())
 
 
 async def warm(server: Server, call: Call) -> None:

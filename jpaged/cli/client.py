@@ -45,6 +45,10 @@ class Client:
     def get(self, path: str) -> Any:
         return json.loads(self.text(path))
 
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        with self._exchange("POST", path, body) as answer:
+            return json.loads(answer.read())
+
     def events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """What a stream says until it is [DONE].  Raises `ServerError`, also for a stream that
         breaks off.  Closing it hangs up, and the server stops generating."""

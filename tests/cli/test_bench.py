@@ -15,6 +15,7 @@ from jpaged.bench.calls import Answer, Call
 from jpaged.bench.datasets import Lengths, custom_calls, random_calls, timed, workload_calls
 from jpaged.bench.figures import Figures, as_block
 from jpaged.cli import main
+from jpaged.cli.client import Client
 from jpaged.simulator import Constant, simulate
 from jpaged.simulator.specs import workload_of
 
@@ -116,6 +117,36 @@ def test_turns_of_a_session_follow_each_other_on_what_was_said(capsys, url, tmp_
     assert saved["completed"] == 9 and saved["model_id"] == "demo"
     assert len(saved["itls"][0]) == 4
     assert saved["p99_ttft_ms"] == pytest.approx(found["P99 TTFT (ms)"], abs=0.01)
+
+
+def test_conversations_are_answered_as_long_as_they_were(capsys, url, tmp_path):
+    texts = [("One day a fox met a bear.", "They were friends."), ("Hi", "Yes")]
+    turns = [[{"from": "human", "value": q}, {"from": "gpt", "value": a}] for q, a in texts]
+    file = tmp_path / "sharegpt.json"
+    file.write_text(json.dumps([{"conversations": each} for each in [*turns, turns[0][:1]]]))
+    length = len(Client(url).post("/tokenize", {"prompt": texts[0][1]})["tokens"])
+    flags = ["--dataset-name", "sharegpt", "--dataset-path", str(file), "--num-prompts", "3"]
+
+    code, found, err = bench(capsys, "--base-url", url, *flags, "--ignore-eos")
+
+    # "Hi" is too short, and a question alone is no conversation: the first one is sent thrice
+    assert code == 0, err
+    assert found["Total generated tokens"] == 3 * length
+
+
+def test_a_trace_is_sent_at_its_own_times(capsys, url, tmp_path):
+    lines = [{"timestamp": 0.4 * n, "input_length": 20, "output_length": 5} for n in range(3)]
+    file = tmp_path / "trace.jsonl"
+    file.write_text("".join(json.dumps({**line, "hash_ids": [7, 8]}) + "\n" for line in lines))
+    flags = ["--dataset-name", "timed_trace", "--dataset-path", str(file)]
+
+    code, found, _ = bench(capsys, "--base-url", url, *flags)
+    refused, _, err = bench(capsys, "--base-url", url, *flags, "--request-rate", "5")
+
+    assert code == 0
+    assert found["Total input tokens"] == 60 and found["Total generated tokens"] == 15
+    assert takes(found["Benchmark duration (s)"], 0.8 + 5 * STEP)
+    assert refused == 1 and "has its own times" in err
 
 
 def test_chats_are_asked_in_texts_and_at_a_rate(capsys, url):
@@ -245,7 +276,15 @@ def test_a_line_that_is_no_prompt_is_named(tmp_path: Path):
         custom_calls(str(file), 2, None, 0)
 
 
-def test_a_stream_that_breaks_off_is_a_failure():
+@pytest.mark.parametrize(
+    ("event", "num_chunks", "said"),
+    [
+        (b'data: {"choices": [{"text": "Hi"}]}\n\n', 1, "the server closed the connection"),
+        (b"data: {]}\n\n", 0, "not understood: JSON is malformed"),
+        (b'data: {"error": {"message": "no room"}}\n\n', 0, "the server closed the connection"),
+    ],
+)
+def test_a_stream_that_breaks_off_is_a_failure(event, num_chunks, said):
     """A server that says half an answer and hangs up."""
     from jpaged.bench.connection import Pool
     from jpaged.bench.server import Server
@@ -253,7 +292,6 @@ def test_a_stream_that_breaks_off_is_a_failure():
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        event = b'data: {"choices": [{"text": "Hi"}]}\n\n'
         writer.write(b"%x\r\n%s\r\n" % (len(event), event))
         await writer.drain()
         writer.close()
@@ -261,10 +299,10 @@ def test_a_stream_that_breaks_off_is_a_failure():
     async def ask() -> Answer:
         async with await asyncio.start_server(half, "127.0.0.1", 0) as listening:
             port = listening.sockets[0].getsockname()[1]
-            server = Server(Pool(f"http://127.0.0.1:{port}", {}), "/v1/completions", "demo")
-            return await server.generate("Hello", 5, 0.0)
+            async with Pool(f"http://127.0.0.1:{port}", {}) as pool:
+                return await Server(pool, "/v1/completions", "demo").generate("Hello", 5, 0.0)
 
     found = asyncio.run(ask())
 
-    assert len(found.chunks) == 1
-    assert found.error == "the server closed the connection"
+    assert len(found.chunks) == num_chunks
+    assert said in found.error
