@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Tab, browsing, needs_browser
+from devtools import Tab, browsing, needs_browser
 from servers import Running, eventually, running
 
 from jpaged.scheduling.report import Holding, PageReport
