@@ -78,20 +78,22 @@ class Server:
         """Serves until `stop`, or until an engine dies.  Raises what loading raises."""
         with listening(self.options) as sock:
             self.port = sock.getsockname()[1]
+            # the first chat waits for it, if it is quicker than an interpreter starts
+            begin = asyncio.ensure_future(self.templates.begin())
             try:
                 await self._load()
                 return await self._serve(sock, on_ready)
             finally:
+                begin.cancel()
+                await asyncio.gather(begin, return_exceptions=True)
                 await self.models.close()
                 await self.templates.close()
 
     async def _load(self) -> None:
-        begin = asyncio.ensure_future(self.templates.begin())
         for number, (reference, path) in enumerate(self._wanted):
             name, version = split_name(reference)
             await self.models.load(name, version, path)
             self.models.alias(name, self._aliases if number == 0 else ())
-        await begin
 
     async def _serve(self, sock: socket.socket, on_ready: Callable[["Server"], None]) -> Exit:
         http = Uvicorn(uvicorn_config(self.service, self.options))

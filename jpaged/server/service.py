@@ -172,8 +172,12 @@ class Started:
         self.progress = Progress()
         self._seconds = service.request_timeout if ask.deadline is None else ask.deadline
         self._failure: ApiError | None = None
-        self._timer: asyncio.Timeout | None = None
         self._stream: Any = None
+        self._timer: asyncio.TimerHandle | None = None
+        if self._seconds is not None:
+            left = request.arrival + self._seconds - time.monotonic()
+            failure = DeadlineExceeded(self._seconds)
+            self._timer = asyncio.get_running_loop().call_later(left, self.fail, failure)
         self._outcome = "disconnected"
         self._is_closed = False
         service.enter(self)
@@ -184,29 +188,30 @@ class Started:
 
     async def deltas(self) -> AsyncIterator[RequestOutput]:
         """What is new, until it is finished.  Raises `ApiError`."""
-        self._stream = stream = self.served.engine.stream(self.request, self.prompt_text)
+        if self._failure is not None:
+            raise self._failure
         try:
-            while True:
-                output = await self._next(stream)
+            self._stream = self.served.engine.stream(self.request, self.prompt_text)
+            async for output in self._stream:
                 self._note(output)
                 if any(each.finish_reason == "abort" for each in output.outputs):
                     raise EngineFailed("The scheduler gave this request up.", status=503)
                 if output.finished:
                     self._outcome = "finished"
                 yield output
-                if output.finished:
-                    return
-        except StopAsyncIteration:
-            self._outcome = "aborted"
-            raise EngineFailed("The request was aborted.", status=503) from None
         except (EngineDied, RequestFailed) as error:
-            self._outcome = "failed"
-            log.warning("request %s failed: %s", self.request.id, error)
-            has_died = isinstance(error, EngineDied)
-            raise EngineFailed(
-                "The engine stopped." if has_died else "The engine failed on this request.",
-                status=503 if has_died else 500,
-            ) from error
+            raise self._failure or self._failed(error) from error
+        if self._outcome != "finished":
+            self._outcome = "aborted"
+            raise EngineFailed("The request was aborted.", status=503)
+
+    def _failed(self, error: EngineDied | RequestFailed) -> EngineFailed:
+        """Why is for the log only."""
+        self._outcome = "failed"
+        log.warning("request %s failed: %s", self.request.id, error)
+        if isinstance(error, EngineDied):
+            return EngineFailed("The engine stopped.", status=503)
+        return EngineFailed("The engine failed on this request.")
 
     def _note(self, output: RequestOutput) -> None:
         now = time.monotonic()
@@ -215,36 +220,22 @@ class Started:
             for listener in self.service.begun:
                 listener(self)
 
-    async def _next(self, stream: AsyncIterator[RequestOutput]) -> RequestOutput:
-        """The next output, within the deadline, or as long as nobody calls `fail`."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            async with asyncio.timeout_at(self._until()) as self._timer:
-                return await anext(stream)
-        except TimeoutError:
-            if self._failure is None:
-                self._failure = DeadlineExceeded(self._seconds or 0.0)
-            self._outcome = "deadline" if self._failure.status_code == 504 else "aborted"
-            raise self._failure from None
-        finally:
-            self._timer = None
-
-    def _until(self) -> float | None:
-        """On the clock of the loop, which is that of arrivals."""
-        return None if self._seconds is None else self.request.arrival + self._seconds
-
     def fail(self, error: ApiError) -> None:
-        """Lets whoever waits for its next output get this error instead."""
+        """Aborts it; whoever waits for its next output gets this error instead."""
+        if self._is_closed or self._failure is not None:
+            return
         self._failure = error
-        if self._timer is not None:
-            self._timer.reschedule(0.0)
+        self._outcome = "deadline" if isinstance(error, DeadlineExceeded) else "aborted"
+        if self._stream is not None:
+            self._abort = asyncio.ensure_future(self.served.engine.abort([self.request.id]))
 
     async def close(self) -> None:
         """Aborts it if it still runs, and gives its place to others.  Once is enough."""
         if self._is_closed:
             return
         self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self.served.admission.leave(self._ticket)
         self.service.leave(self, self._outcome)
         if self._stream is not None:

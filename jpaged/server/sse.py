@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from jpaged.server.errors import ClientGone, error_json
 
+RAW_SEND = "jpaged.send"  # of a scope: what the server gave us, for what nobody needs to see
 DONE = b"data: [DONE]\n\n"
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -67,14 +68,15 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await unless_gone(receive, self._write(send))
+            # every layer between here and the socket would only pass the chunks on
+            await unless_gone(receive, self._write(send, scope.get(RAW_SEND, send)))
         except ClientGone:
             return
         finally:
             for each in self.started:
                 await each.close()
 
-    async def _write(self, send: Send) -> None:
+    async def _write(self, send: Send, send_raw: Send) -> None:
         is_begun = False
         try:
             async for chunk in self.chunks:
@@ -87,13 +89,13 @@ class Stream(Response):
                             "headers": self.raw_headers,
                         }
                     )
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send_raw({"type": "http.response.body", "body": chunk, "more_body": True})
         except HTTPException as error:
             if not is_begun:
                 raise
             body = self.on_error(error)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+            await send_raw({"type": "http.response.body", "body": body, "more_body": True})
+        await send_raw({"type": "http.response.body", "body": b""})
 
 
 async def unless_gone[T](receive: Receive, work: Awaitable[T]) -> T:

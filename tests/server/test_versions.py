@@ -33,6 +33,13 @@ def loading(root: Path) -> Iterator[Running]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def refusing(root: Path) -> Iterator[Running]:
+    """Shared by those that change nothing."""
+    with running({"pretend": "constant:0.004"}, model_root=(str(root),)) as server:
+        yield server
+
+
 def post(server: Running, path: str, body: dict[str, Any], status: int = 200) -> Any:
     with server.client() as client:
         answer = client.post(path, json=body)
@@ -145,10 +152,10 @@ def test_unloading_waits_for_streams_that_have_begun(loading: Running):
         ({"model": "x", "path": "one", "trust": True}, 400),
     ],
 )
-def test_what_may_not_be_loaded_is_refused(loading: Running, body: dict, status: int):
-    post(loading, "/admin/models/load", body, status)
+def test_what_may_not_be_loaded_is_refused(refusing: Running, body: dict, status: int):
+    post(refusing, "/admin/models/load", body, status)
 
-    assert list(loading.service.models.names()) == ["demo"]
+    assert list(refusing.service.models.names()) == ["demo"]
 
 
 def test_a_checkpoint_that_is_none_is_a_refusal_and_can_be_mended(loading: Running, root: Path):
