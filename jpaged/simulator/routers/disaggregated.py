@@ -10,8 +10,9 @@ from jpaged.simulator.routing import Move, ReplicaView, Router
 class Disaggregated(Router):
     """The first `num_prefill` replicas compute prompts and say the first token; the others go on.
 
-    So no prompt ever stalls who decodes.  A prompt goes to the replica with the fewest tokens to
-    compute; behind its first token its pages are copied, `token_seconds` for each token's keys and
+    So no prompt ever stalls who decodes there; but a step that was scheduled ahead still computes
+    the second token in the first pool, beside a prompt, unless async_scheduling is off.  A prompt
+    goes to the replica with the fewest tokens to compute; behind its first token its pages are copied, `token_seconds` for each token's keys and
     values (`Roofline.token_seconds`), to the one with the fewest requests.  Until that has room
     they stay where they are: the first pool's memory is the queue between the two.
 
