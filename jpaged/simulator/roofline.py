@@ -30,7 +30,7 @@ class Gpu:
 
 
 # 16 lanes carry 31.5 and 63 GB/s (16 and 32 GT/s a lane, 128 of 130 bits); from pinned memory
-# NVIDIA's nvbandwidth reports 24.8 on an A100 and 55.6 on a Hopper
+# NVIDIA's nvbandwidth has been seen to report 24.8 of the one and 55.6 of the other
 PCIE_4, PCIE_5 = 25e9, 55e9
 # from the makers' datasheets: without sparsity, SXM parts where there are several
 GPUS = {

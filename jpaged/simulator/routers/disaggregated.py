@@ -12,9 +12,10 @@ class Disaggregated(Router):
 
     So no prompt ever stalls who decodes there; but a step that was scheduled ahead still computes
     the second token in the first pool, beside a prompt, unless async_scheduling is off.  A prompt
-    goes to the replica with the fewest tokens to compute; behind its first token its pages are copied, `token_seconds` for each token's keys and
-    values (`Roofline.token_seconds`), to the one with the fewest requests.  Until that has room
-    they stay where they are: the first pool's memory is the queue between the two.
+    goes to the replica with the fewest tokens to compute; behind its first token its pages are
+    copied, `token_seconds` for each token's keys and values (`Roofline.token_seconds`), to the one
+    with the fewest requests.  Until that has room they stay where they are: the first pool's memory
+    is the queue between the two.
 
     Zhong et al., "DistServe: Disaggregating Prefill and Decoding for Goodput-optimized Large
     Language Model Serving", OSDI 2024; Patel et al., "Splitwise", ISCA 2024.
