@@ -1,16 +1,17 @@
-"""What the server costs: many streams at once, the first byte, and throughput beside the offline engine.
+"""What a server costs: many streams at once, first bytes, and throughput beside the offline engine.
 
-    python benchmarks/serving.py                        # streams and first bytes; no model is computed
-    python benchmarks/serving.py --model MODEL          # and 32 streams of it against `LLM.generate`
+    python benchmarks/serving.py                    # streams and first bytes; no model is computed
+    python benchmarks/serving.py --model MODEL      # and 32 streams of it against `LLM.generate`
 
-The engine of the first two pretends: the scheduler, the pages, the tokenizer, both processes and the
-sockets are real, only the device's time is slept through.  Loads come from this process, over plain
-sockets, so that a client library does not limit; server and engine are processes of their own.
+The engine of the first two pretends: the scheduler, the pages, the tokenizer, both processes and
+the sockets are real, only the device's time is slept through.  Loads come from this process, over
+plain sockets, so that no client library limits; server and engine are processes of their own.
 """
 
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import statistics
@@ -32,6 +33,7 @@ from jpaged.engine.async_engine import AsyncLLMEngine
 RESULTS = Path(__file__).parent / "results"
 STEP = 0.05  # seconds a token, of the streams
 FIRST_STEP = 0.005  # of the first bytes
+WARM_UP = 3000  # requests until buffers and heaps have their sizes
 PROMPT = "Once upon a time there was a little fox who lived in a forest"
 
 
@@ -266,6 +268,35 @@ def asking_greedily(prompt: list[int]) -> bytes:
     return request("/v1/completions", {**body, **options})
 
 
+def soak(count: int) -> dict[str, Any]:
+    """What so many requests leave behind, after some thousands that warm up."""
+    with serving("demo", "--pretend", "constant:0.001") as (address, process):
+
+        def held() -> dict[str, float]:
+            server = {"rss": process.memory_info().rss, "handles": process.num_fds()}
+            [engine] = [each for each in process.children() if "engine" in str(each.cmdline())]
+            return {**server, "engine_rss": engine.memory_info().rss}
+
+        uvloop.run(repeatedly(address, WARM_UP))
+        before, began = held(), time.perf_counter()
+        uvloop.run(repeatedly(address, count))
+        seconds, after = time.perf_counter() - began, held()
+    return {
+        "requests": count,
+        "requests_per_second": count / seconds,
+        "before": before,
+        "after": after,
+        "growth": {name: after[name] / before[name] - 1 for name in before},
+    }
+
+
+async def repeatedly(address: tuple[str, int], count: int, at_once: int = 16) -> None:
+    """So many requests over a few connections."""
+    await asyncio.gather(
+        *(first_bytes(address, asking(2), count // at_once) for _ in range(at_once))
+    )
+
+
 def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """What, measured, wanted."""
     if "streams" in found:
@@ -295,6 +326,13 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 f"{1000 * each[f'{kind}_over_engine']:.2f} ms",
                 "<= 5 ms",
             )
+    if "soak" in found:
+        each = found["soak"]
+        yield (
+            f"growth after {each['requests']} requests, {each['requests_per_second']:.0f}/s",
+            ", ".join(f"{name} {value:+.1%}" for name, value in each["growth"].items()),
+            "< 5 %",
+        )
     if "overhead" in found:
         each = found["overhead"]
         yield (
@@ -308,16 +346,19 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a folder; without one there is no `overhead`")
-    parser.add_argument("--parts", default="streams,first_byte,overhead")
+    parser.add_argument("--parts", default="streams,first_byte,soak,overhead")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--tokens", type=int, default=200, help="of each stream")
     parser.add_argument("--requests", type=int, default=200, help="for first bytes")
+    parser.add_argument("--soak", type=int, default=10_000, help="requests in a row")
     parser.add_argument("--rounds", type=int, default=5, help="of the overhead")
     parser.add_argument("--out", default=str(RESULTS / "serving.json"))
     args = parser.parse_args()
+    gc.disable()  # of the load: a collection here would look like a pause of the server's
     parts = {
         "streams": lambda: streams(args.streams, args.tokens),
         "first_byte": lambda: first_byte(args.requests),
+        "soak": lambda: soak(args.soak),
         "overhead": lambda: overhead(args.model, args.rounds),
     }
     wanted = [each for each in args.parts.split(",") if each != "overhead" or args.model]

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from typing import Any
@@ -76,6 +77,11 @@ def launcher(options: dict[str, Any], server: ServerOptions) -> Launch:
 def announce(server: Server) -> None:
     """One line, when it serves."""
     server.stop_on_signals()
+    # what is loaded by now stays: looking through it again would hold every stream up meanwhile;
+    # and a step of a thousand streams makes and drops more objects than Python expects of leaks
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     host = server.options.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
     models = ", ".join(

@@ -155,7 +155,7 @@ async def _soon[T](work: Coroutine[None, None, T], seconds: float) -> T | None:
 def listening(options: ServerOptions) -> Iterator[socket.socket]:
     """The port, taken.  It does not answer yet.  Raises `ConfigError` if somebody else has it."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    # named as TCP, or asyncio would not turn Nagle's algorithm off: tokens would wait for each other
+    # named as TCP, or asyncio would leave Nagle's algorithm on: tokens would wait for each other
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
