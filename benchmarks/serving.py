@@ -344,7 +344,7 @@ def rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="What a server costs.")
     parser.add_argument("--model", help="a folder; without one there is no `overhead`")
     parser.add_argument("--parts", default="streams,first_byte,soak,overhead")
     parser.add_argument("--streams", type=int, default=1000)
