@@ -400,8 +400,9 @@ class LLMEngine:
         """Another engine that goes on from a snapshot (now, if None), under another policy if one
         is given.  It shares weights and compiled steps, and must be closed first.
 
+            moment = engine.snapshot()  # one for all: time goes on while a twin runs
             for policy in (Fcfs(), ShortestFirst()):
-                with engine.branch(policy=policy) as twin: ...
+                with engine.branch(moment, policy) as twin: ...
         """
         snapshot = self.snapshot() if snapshot is None else check_snapshot(snapshot)
         chosen = None if policy is None else policies.resolve(policy)

@@ -5,6 +5,7 @@ else.
 """
 
 import math
+import operator
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
@@ -20,12 +21,14 @@ from jpaged.scheduling.view import View
 class Counsel:
     """The policy, and what it answers, made sure to be of the right kind.
 
-    error: what the one before it raised, if it was replaced.
+    error: what the one before it raised, if it was replaced.  num_ignored: what policies proposed
+    that is no wish.
     """
 
     def __init__(self, policy: Policy):
         self.policy = policy
         self.error: Exception | None = None
+        self.num_ignored = 0
 
     def wishes(self, view: View) -> Iterator[Wish]:
         """The well-formed wishes, as many as there can be sensible ones."""
@@ -33,15 +36,29 @@ class Counsel:
         policy = self.policy  # its `victim` may fail, and be replaced, while it proposes
         try:
             for wish in policy.propose(view):
-                if type(wish) is tuple and len(wish) == 2:
-                    if isinstance(wish[0], Sequence) and isinstance(wish[1], int):
+                if type(wish) is tuple and len(wish) == 2 and type(wish[1]) is int:
+                    if isinstance(wish[0], Sequence):
                         yield wish
+                elif (plain := _as_wish(wish)) is not None:
+                    yield plain
+                else:
+                    self._ignore(policy, wish)
                 limit -= 1
                 if not limit:
                     return
         except Exception as error:
             self._replace(policy, error)
             yield from self.policy.propose(view)
+
+    def _ignore(self, policy: Policy, wish: object) -> None:
+        self.num_ignored += 1
+        if self.num_ignored == 1:
+            warnings.warn(
+                f"policy {type(policy).__name__} proposed {wish!r:.100}, which is no wish and is "
+                "passed over, as others like it will be; a wish is (sequence, most tokens)",
+                PolicyWarning,
+                stacklevel=3,
+            )
 
     def victim(self, view: View) -> Sequence:
         policy = self.policy
@@ -116,3 +133,13 @@ class Counsel:
             PolicyWarning,
             stacklevel=2,
         )
+
+
+def _as_wish(wish: object) -> Wish | None:
+    """A pair of another kind, as a list or with numpy's numbers; None if it is none."""
+    if not isinstance(wish, tuple | list) or len(wish) != 2 or not isinstance(wish[0], Sequence):
+        return None
+    try:
+        return wish[0], operator.index(wish[1])
+    except TypeError:
+        return None

@@ -260,10 +260,12 @@ class Scheduler:
         if self._idle_since is None:
             self._idle_since = now
         at = self.counsel.wake_at(self.view(now))
-        if at <= now or now - self._idle_since >= MOST_IDLE:
+        # the very number that a simulated clock will show then: their difference may be rounded
+        at = min(at, self._idle_since + MOST_IDLE)
+        if at <= now:
             self._idle_since = None
             return False
-        self.wake_at = min(at, self._idle_since + MOST_IDLE)
+        self.wake_at = at
         return True
 
     def _count_cached(self, sequence: Sequence) -> None:

@@ -56,6 +56,11 @@ def simulate(
     """
     config = check_options(engine_options, cost_model)
     assert config.max_model_len is not None
+    if router is not None and not isinstance(router, Router):
+        raise ConfigError(
+            f"router must be an object of `jpaged.simulator.routers`, not {router!r}; a class is "
+            "called first, as in PrefixAffinity()"
+        )
     if type(num_replicas) is not int or num_replicas < 1:
         raise ConfigError(
             f"num_replicas must be a whole number of at least 1, not {num_replicas!r}"
@@ -89,6 +94,9 @@ def simulate(
     if trace_pages:
         result.page_traces = [PageTrace.of(replica) for replica in cluster.replicas]
     cluster.serve(workload)
+    errors = [each.scheduler.policy_error for each in cluster.replicas]
+    if failed := [each for each in errors if each is not None]:
+        result.about["replaced_by_fcfs"] = f"{type(failed[0]).__name__}: {failed[0]}"
     result.refused, result.num_moved = cluster.refused, cluster.transfers.num_moved
     return result
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import deepcopy
 from itertools import count, repeat
 
+import numpy as np
 import pytest
 from filler import a_request, a_scheduler, add, counts, run, schedule, step
 
@@ -148,6 +149,7 @@ NONSENSE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*is no wish:jpaged.errors.PolicyWarning")  # it is told
 @pytest.mark.parametrize("say", NONSENSE.values(), ids=NONSENSE)
 def test_requests_are_served_under_a_policy_that_proposes(say):
     scheduler = a_scheduler(num_pages=6, page_size=4, max_num_batched_tokens=8)
@@ -423,3 +425,64 @@ def test_a_policy_can_be_copied_in_the_middle_and_goes_on_alike(name, copy):
         ends.append([sequence.timing.tokens for sequence in sequences])
 
     assert ends[0] == ends[1]
+
+
+class Writes(Fcfs):
+    """Writes its wishes in a way of its own."""
+
+    def __init__(self, write):
+        self.write = write
+
+    def propose(self, view):
+        for sequence, most in super().propose(view):
+            yield self.write(sequence, most)
+
+
+@pytest.mark.parametrize("write", [lambda s, n: [s, n], lambda s, n: (s, np.int64(n))])
+def test_pairs_of_other_kinds_are_wishes_too(write):
+    batches = [three_waiting(policy).schedule(0.0) for policy in (Fcfs(), Writes(write))]
+
+    plain, other = [[(s.request.id, n) for s, n in batch.items] for batch in batches]
+    assert len(plain) == 3 and other == plain
+
+
+@pytest.mark.parametrize("write", [lambda s, n: s, lambda s, n: (s, n / 1), lambda s, n: (n, s)])
+def test_what_is_no_wish_is_passed_over_and_told_once(write):
+    scheduler = three_waiting(Writes(write))
+
+    with pytest.warns(PolicyWarning, match="Writes proposed .*a wish is") as told:
+        for now in range(3):
+            batch = scheduler.schedule(float(now))
+            scheduler.cancel(batch)
+
+    assert len(told) == 1 and scheduler.counsel.num_ignored >= 3
+
+
+def three_waiting(policy) -> Scheduler:
+    scheduler = a_scheduler(policy=policy)
+    for name in "abc":
+        add(scheduler, name)
+    return scheduler
+
+
+def test_a_policy_that_waits_for_ever_is_asked_a_few_times_only():
+    """At a time whose sum with the longest wait is rounded."""
+
+    class Patient(Fcfs):
+        num_asked = 0
+
+        def propose(self, view):
+            return ()
+
+        def wake_at(self, view):
+            type(self).num_asked += 1
+            assert self.num_asked < 100, "virtual time stands still"
+            return view.now + 1000.0
+
+    arrival = 30.331272607892746
+    assert arrival + MOST_IDLE - arrival < MOST_IDLE
+    workload = [TimedRequest("a", arrival, (1, 2), 3), TimedRequest("b", arrival + 1, (1, 3), 3)]
+
+    result = simulate(Patient(), workload, Constant(step=1.0 / 3))
+
+    assert len(result.ended) == 2

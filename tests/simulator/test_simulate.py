@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jpaged.errors import ConfigError
+from jpaged.errors import ConfigError, PolicyWarning
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.cost import CostModel, StepShape
 from jpaged.scheduling.events import RequestRecord
@@ -404,3 +404,21 @@ def test_a_router_that_points_nowhere_is_named():
 
     with pytest.raises(ValueError, match="router Lost sends request a to replica 2; there are 2"):
         run(a_request("a"), num_replicas=2, router=Lost())
+
+
+def test_a_result_says_that_its_policy_was_replaced():
+    class Broken(Fcfs):
+        def propose(self, view):
+            raise ZeroDivisionError("a slip")
+
+    with pytest.warns(PolicyWarning):
+        result = simulate(Broken(), [TimedRequest("a", 0.0, (1, 2), 3)], Constant(step=1.0))
+
+    assert result.about["replaced_by_fcfs"] == "ZeroDivisionError: a slip"
+    assert "replaced_by_fcfs" not in simulate("fcfs", [], Constant(step=1.0)).about
+
+
+@pytest.mark.parametrize("router", [RoundRobin, "round_robin"])
+def test_a_router_that_is_no_object_of_its_kind_is_refused(router):
+    with pytest.raises(ConfigError, match="router must be an object"):
+        simulate("fcfs", [], Constant(step=1.0), router=router)
