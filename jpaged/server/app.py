@@ -1,6 +1,6 @@
 """The application: routes of all protocols behind the edge and the keys.
 
-    edge ─► keys ─► cross-origin rules ─► router of a protocol ─► Service
+    edge ─► cross-origin rules ─► keys ─► body ─► router of a protocol ─► Service
 
 A protocol is a router in a file of its own, and a row in `ROUTERS`.
 """
@@ -19,6 +19,7 @@ from jpaged import __version__
 from jpaged.errors import RequestRejected
 from jpaged.server import admin, probes, simple_generate
 from jpaged.server.auth import OPEN, Auth
+from jpaged.server.body import Body
 from jpaged.server.edge import Edge
 from jpaged.server.errors import ApiError, error_response
 from jpaged.server.exchange import Watch
@@ -90,10 +91,11 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
         )
     ]
     return [
-        Middleware(Edge, max_body_bytes=options.max_body_bytes),
+        Middleware(Edge),
         *(cors if origins else ()),  # before the keys: a browser's preflight has none
         Middleware(Front, is_guarded=bool(options.api_key)),
         Middleware(Auth, keys=options.api_key, is_open=frozenset(is_open)),
+        Middleware(Body, max_body_bytes=options.max_body_bytes),
     ]
 
 

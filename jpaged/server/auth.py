@@ -9,7 +9,8 @@ import hmac
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jpaged.server.errors import ApiError, error_response
+from jpaged.server.errors import ApiError
+from jpaged.server.refusing import refuse
 
 OPEN = frozenset({"/health", "/ping"})
 SCHEME = b"bearer "
@@ -34,7 +35,7 @@ class Auth:
                 "A valid API key is needed: Authorization: Bearer KEY.",
                 headers={"www-authenticate": "Bearer"},
             )
-            await error_response(error)(scope, receive, send)
+            await refuse(error, receive, send)
             return
         scope["state"]["client"] = client or ""
         await self.app(scope, receive, send)

@@ -1,5 +1,6 @@
 """Keys: which requests they let in, and which they do not."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -112,6 +113,17 @@ def test_a_request_smuggled_in_a_body_is_not_another(guarded: Running):
 
     assert answer.count(b"HTTP/1.1 ") == 1
     assert status_of(answer) == 200
+
+
+def test_a_strangers_body_is_not_waited_for(guarded: Running):
+    head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    endless = f"{head}content-length: 8000000\r\n\r\n{{"
+    start = time.monotonic()
+
+    assert status_of(raw(guarded.address, endless.encode())) == 401
+    assert time.monotonic() - start < 1
+    with guarded.client() as client:
+        assert client.post("/v1/completions", json={"prompt": "a" * (32 << 20)}).status_code == 401
 
 
 def test_a_key_is_not_told_to_policies_and_logs(guarded: Running):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -96,7 +98,7 @@ def test_an_option_that_is_wrong_says_why(wrong: dict, said: str):
 
 
 def test_it_tells_in_one_line_that_it_serves_and_what():
-    flags = (*FLAGS, "--served-model-name", "fox", "bear", "--model", "owl@v2=demo")
+    flags = (*FLAGS, "--served-model-name", "fox", "bear", "--model", "owl@v2=demo", "--in-process")
     with process(*flags, env={"JPAGED_API_KEY": "secret"}) as server:
         assert server.line.startswith("jpaged serves fox (2000 pages of 16 tokens), owl (2000 ")
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="secret") as client:
@@ -176,3 +178,13 @@ def test_what_cannot_be_served_is_one_line_and_code_1(flags: tuple[str, ...], sa
     assert said in str(caught.value)
     assert "Traceback" not in str(caught.value)
     assert time.monotonic() - start < 20
+
+
+def test_a_server_brings_no_jax_and_no_torch():
+    code = (
+        "import sys, jpaged.server.serve, jpaged.server.remote_engine; "
+        "print([name for name in ('jax', 'torch', 'flax') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
