@@ -26,7 +26,7 @@ SERVER_HELP = {
     "max_body_bytes": "size of a request",
     "request_timeout": "seconds for requests that name no deadline",
     "shutdown_timeout": "seconds that requests have to finish after SIGTERM",
-    "engine_restarts": "times in a row that an engine which died is begun anew, before the server ends",
+    "engine_restarts": "times in a row that an engine which died is begun anew",
     "engine_patience": "seconds without a sign of an engine until /health says 503",
     "chat_template": "file with a template in place of the models' own",
     "chat_template_timeout": "seconds for rendering one",

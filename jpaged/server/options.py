@@ -23,8 +23,8 @@ class ServerOptions:
     max_num_queued_tokens: of each model, requests that have not begun to answer, and their prompts'
     tokens.  max_requests_per_key: under way at a time.  request_timeout: seconds that a request may
     take which names none itself.  shutdown_timeout: seconds that streams have to finish after
-    SIGTERM.  engine_restarts: how many times in a row an engine process that died is begun anew; then the
-    server ends.  engine_patience: seconds without a sign of it, after which it is not healthy.
+    SIGTERM.  engine_restarts: how many times in a row an engine process that died is begun anew;
+    then the server ends.  engine_patience: seconds without a sign of it until it is not healthy.
     chat_template: a file with a template to use in place of the models' own.
     chat_template_timeout: seconds for one rendering.  model_root: folders that models may be loaded
     from while running.  allowed_origins: pages that browsers may call us from.  metrics_prefix: of
