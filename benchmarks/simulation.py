@@ -44,46 +44,41 @@ from jpaged.simulator.table import FromTable
 
 OPTIONS = {"max_model_len": 512, "num_pages": 4096}
 FOREIGN = 0.1  # cores; more spoils a piece
-DRIFT = 0.12  # of the machine's pace; its speeds are a third apart
-PATIENCE = 60  # seconds
-MOST_TRIES = 3
+DRIFT = 0.12  # of the engine's pace; a machine's speeds are a third apart
+MOST_TRIES = 5
 SEED = 1
 
 
 class Undisturbed:
-    """Runs pieces when the machine is as fast as at first, and again if it was not at the end, or
+    """Runs pieces when the engine is as fast as at first, and again if it was not at the end, or
     somebody else computed meanwhile; the last try counts anyway.
 
     alone: holds others off meanwhile, where one can.
     """
 
-    def __init__(self, alone: Callable[[], AbstractContextManager] = nullcontext):
-        self.alone, self.pace = alone, 0.0
+    def __init__(self, engine: LLMEngine, alone: Callable[[], AbstractContextManager]):
+        self.engine, self.alone = engine, alone
+        self.pace = pace(engine)
 
     def __call__[Result](self, piece: Callable[[], Result]) -> Result:
         for _ in range(MOST_TRIES):
-            self._wait()
             with self.alone():
-                start, before = time.perf_counter(), machine.busy_elsewhere()
+                before = self._slowness()
+                start, ticks = time.perf_counter(), machine.busy_elsewhere()
                 result = piece()
-                load = machine.cores_since(before, time.perf_counter() - start)
-                slowness = pace() / self.pace - 1
+                seconds = time.perf_counter() - start
+                load, after = machine.cores_since(ticks, seconds), self._slowness()
             print(
-                f"{time.perf_counter() - start:.0f} s, others took {load:.2f} cores, "
-                f"{slowness:+.0%} slower at the end",
+                f"{seconds:.0f} s, others took {load:.2f} cores, the engine was {before:+.0%} and "
+                f"{after:+.0%} slower than at first",
                 flush=True,
             )
-            if load <= FOREIGN and abs(slowness) <= DRIFT:
+            if load <= FOREIGN and max(abs(before), abs(after)) <= DRIFT:
                 break
         return result
 
-    def _wait(self) -> None:
-        """Until it is as fast as at first; a machine that stays slow has another pace now."""
-        self.pace = self.pace or pace()
-        for _ in range(PATIENCE):
-            if abs(pace() / self.pace - 1) <= DRIFT:
-                return
-            time.sleep(1)
+    def _slowness(self) -> float:
+        return pace(self.engine) / self.pace - 1
 
 
 def serve_once(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[Measured]]:
@@ -97,7 +92,7 @@ def run(
 ) -> None:
     engine = build_engine(args.model, **OPTIONS)
     Loads(engine, SEED).mixed(3.0)  # memory is touched for the first time
-    steps, capacity, undisturbed = Steps(), 0.0, Undisturbed(alone)
+    steps, capacity, undisturbed = Steps(), 0.0, Undisturbed(engine, alone)
     runs: dict[float, list] = {load: [] for load in args.loads}
     for turn in range(args.repeats):
         found = undisturbed(partial(measure, Loads(engine, turn), args.seconds))

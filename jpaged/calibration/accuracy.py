@@ -17,8 +17,9 @@ class Comparison:
 
     is_saturated: see `is_saturated`, of most of the engine's runs.  step_error, step_bias: of
     the cost model for the engine's very steps, the median of relative errors, and how much longer
-    it takes all of them together for.  slowness: the machine's pace over that at which the costs
-    were measured: 1.3 is a machine that was slower by a third, which is no error of the simulation.
+    it takes all of them together for.  slowness: what a step of one sequence took, over what
+    it took when the costs were measured: 1.3 is a machine that was slower by a third, which is no
+    error of the simulation.
     """
 
     load: float

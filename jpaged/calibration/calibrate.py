@@ -56,11 +56,11 @@ def calibrate(engine: LLMEngine, seconds: float = 60.0, seed: int = 0) -> FromTa
 
     The engine must have nothing to do.  Fit errors in the table are of steps that were held out.
     """
-    loads, before = Loads(engine, seed), pace()
+    loads, before = Loads(engine, seed), pace(engine)
     loads.mixed(WARM * seconds)
     with progress(0, "Measuring", "step") as bar:
         table = table_of(engine, measure(loads, (1 - WARM) * seconds, bar.update), seed)
-    return replace(table, pace=fmean([before, pace()]))
+    return replace(table, pace=fmean([before, pace(engine)]))
 
 
 def measure(

@@ -1,22 +1,30 @@
-"""How fast this machine is at the moment.
+"""How fast an engine is at the moment.
 
-Shared machines have two or three speeds, a third apart, and change between them within minutes.
-Costs that were measured at one speed do not foretell another: whoever compares must know.
+Shared machines have two or three speeds, a third apart, and change between them within minutes:
+sometimes of their memory only, while plain Python is as fast as ever.  Costs that were measured at
+one speed do not foretell another: whoever compares must know.
 """
 
-import time
+from statistics import median
 
-ROUNDS = 20
-COUNT = 20_000
+from jpaged.calibration.meter import metered
+from jpaged.calibration.workload import ORDINARY
+from jpaged.engine.llm_engine import LLMEngine
+from jpaged.sampling_params import SamplingParams
+
+NUM_STEPS = 40
 
 
-def pace() -> float:
-    """Seconds of a fixed piece of plain Python, the best of several tries; takes about 20 ms."""
-    return min(_once() for _ in range(ROUNDS))
+def pace(engine: LLMEngine) -> float:
+    """Seconds of a step in which one sequence says a token, the median of some dozens.
 
-
-def _once() -> float:
-    start, total = time.perf_counter(), 0
-    for number in range(COUNT):
-        total += number * number
-    return time.perf_counter() - start
+    The engine must have nothing to do.
+    """
+    count = min(NUM_STEPS, engine.sizes.max_model_len - 1)
+    prompt = [min(ORDINARY, engine.model.vocab - 1)]
+    with metered(engine) as meter:
+        params = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
+        engine.add_request("pace", prompt, params)
+        while engine.has_unfinished_requests():
+            engine.step()
+    return median(each.most for each in meter.steps)

@@ -55,14 +55,14 @@ def validate(
     for load in loads:
         rate = load * capacity
         workload = requests(engine, rate, max(FEWEST, round(rate * seconds)), seed)
-        runs, steps, paces = [], [], [pace()]
+        runs, steps, paces = [], [], [pace(engine)]
         for run in range(repeats):
             on_run(load, run)
             engine.reset_prefix_cache()
             with frozen(), metered(engine) as meter:
                 runs.append(serve(engine, workload))
             steps += meter.steps
-            paces.append(pace())
+            paces.append(pace(engine))
         simulated = simulate(policy, workload, table, **options_of(engine))
         slowness = fmean(paces) / table.pace if table.pace else 1.0
         found = compare(load, rate, runs, steps, simulated, table)

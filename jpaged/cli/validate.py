@@ -13,7 +13,7 @@ from jpaged.calibration.validate import LOADS, validate
 from jpaged.cli.options import engine_options
 from jpaged.simulator.table import FromTable
 
-NOTABLE = 0.05  # of a machine's pace
+NOTABLE = 0.05  # of an engine's pace
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def report(comparison: Comparison) -> list[str]:
     """A line a figure: the engine, the simulation, and how far they are from each other."""
     saturated = ", SATURATED: more arrive than leave" if comparison.is_saturated else ""
     changed = abs(comparison.slowness - 1) > NOTABLE
-    slower = f", the machine {comparison.slowness:.2f}x as slow as in calibration"
+    slower = f", the engine {comparison.slowness:.2f}x as slow as in calibration"
     lines = [
         f"load {comparison.load:.0%}, {comparison.rate:.1f} requests/s, "
         f"{comparison.num_requests} requests{saturated}; steps: median error "

@@ -60,7 +60,7 @@ class Row:
 @dataclass(frozen=True)
 class FromTable:
     """A cost model from measurements; of_model, shape (a `ModelShape`), machine and engine (its
-    options) say of what; pace, how fast the machine was then (see `calibration.pace`).
+    options) say of what; pace, the seconds of a step of one sequence then (`calibration.pace`).
 
     rows: by bucket.  read, pair, sequence: seconds for a token read from the cache, for a pair of
     query and key, for a sequence.  moved: for a page copied or swapped.  host_seconds, and
