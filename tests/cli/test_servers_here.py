@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -286,6 +287,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_conversation(server):
     pty = pytest.importorskip("pty")
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who runs in the background ignores it
         os.execv(sys.executable, [sys.executable, "-m", "jpaged", "run", "demo"])
     seen = ""
 
