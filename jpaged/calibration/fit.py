@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jpaged.calibration.meter import Measured
-from jpaged.calibration.scatter import mean_within, spreads_of, variance_within
+from jpaged.calibration.scatter import LEAST, mean_within, spreads_of, variance_within
 from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.table import Row
 
@@ -97,10 +97,9 @@ def _fit_host(
 
 
 def _host_features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> np.ndarray:
-    inside = [[group == name for name in names] for group in groups]
     shapes = [each.shape for each in steps]
     common = [[s.num_prompts, s.num_tokens, s.num_sequences] for s in shapes]
-    return np.concatenate([np.array(inside, float), np.array(common, float)], axis=1)
+    return np.concatenate([_inside(groups, names), np.array(common, float)], axis=1)
 
 
 def taken(steps: Sequence[Measured], expected: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -108,7 +107,7 @@ def taken(steps: Sequence[Measured], expected: np.ndarray, spread: np.ndarray) -
     expected."""
     bounds = np.array([[each.least, each.most] for each in steps])
     low, high = (bounds / expected[:, None]).T
-    return expected * mean_within(low, high, spread)
+    return expected * mean_within(low, high, np.maximum(spread, LEAST))
 
 
 def is_decode(bucket: Bucket | None) -> bool:
@@ -118,10 +117,15 @@ def is_decode(bucket: Bucket | None) -> bool:
 def _features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> np.ndarray:
     """What each cost is multiplied by, a row a step: bases, tokens of each group, COMMON."""
     shapes = [each.shape for each in steps]
-    inside = np.array([[group == name for name in names] for group in groups], float)
+    inside = _inside(groups, names)
     tokens = inside * np.array([[shape.num_tokens] for shape in shapes])
     common = [[s.num_read, s.num_pairs, s.num_sequences, s.num_moved] for s in shapes]
     return np.concatenate([inside, tokens, np.array(common, float)], axis=1)
+
+
+def _inside(groups: Sequence, names: Sequence) -> np.ndarray:
+    """1 where a step is of the group of that name."""
+    return np.array([[group == name for name in names] for group in groups], float)
 
 
 def _fit(

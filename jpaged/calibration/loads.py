@@ -13,14 +13,13 @@ from random import Random
 from statistics import fmean
 
 from jpaged.calibration.open_loop import serve
-from jpaged.calibration.workload import Known
+from jpaged.calibration.workload import ORDINARY, Known
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.sampling_params import SamplingParams
 from jpaged.simulator.result import Result
 
 BETWEEN = 2  # decode steps before each step with guests
 SHORT, MOST_TIMES = 512, 3  # tokens; shorter steps are repeated, so many times at most
-ORDINARY = 3  # token ids below are often special
 SAMPLES = 4  # of a guest whose half-filled page is copied for each
 MOST_GUESTS = 8
 FEW = (1, 2, 3, 5)  # requests at a time; the compiled shapes are further ones

@@ -10,17 +10,16 @@ from dataclasses import replace
 from typing import Any, Self
 
 from jpaged import policies
-from jpaged.engine.client import StepNews
+from jpaged.engine.client import Described, StepNews
 from jpaged.engine.defaults import sampling_defaults
-from jpaged.engine.door import CheckedRequest, Door, Prompt
+from jpaged.engine.door import CheckedRequest, Prompt
 from jpaged.engine.llm import Params, final, is_one, one_each
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.model_card import model_card, name_of
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.stepping import Stepper
 from jpaged.engine.streams import Stream, Streams
-from jpaged.engine.tokenizer import Tokenizer
-from jpaged.errors import EngineDied, RequestRejected
+from jpaged.errors import EngineDied
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.policy import Policy
@@ -29,7 +28,7 @@ from jpaged.scheduling.request import Request
 from jpaged.scheduling.terms import NO_TERMS, Terms
 
 
-class AsyncLLMEngine:
+class AsyncLLMEngine(Described):
     """Continuous batching for coroutines; an `EngineClient` in this process.
 
         async with AsyncLLMEngine("demo") as engine:
@@ -65,17 +64,6 @@ class AsyncLLMEngine:
         atexit.register(self._stop)
         with suppress(RuntimeError):  # no loop is running yet
             self._streams()
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Raises `RequestRejected` if the engine has none."""
-        if self._tokenizer is None:
-            raise RequestRejected("this engine was built with skip_tokenizer_init=True")
-        return self._tokenizer
-
-    @property
-    def door(self) -> Door:
-        return self.card.door(self._tokenizer)
 
     @property
     def is_healthy(self) -> bool:

@@ -18,6 +18,7 @@ from jpaged.engine.streams import Stream
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import EngineDied as EngineDied
 from jpaged.errors import RequestFailed as RequestFailed
+from jpaged.errors import RequestRejected
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.report import PageReport
 from jpaged.scheduling.request import Request
@@ -79,6 +80,24 @@ class StepNews:
         """Whether there is anything to tell."""
         told = (self.outputs, self.failed, self.steps, self.ended, self.refused, self.aborted)
         return any(told)
+
+
+class Described:
+    """What an engine's card and tokenizer tell of it, in whichever process it runs."""
+
+    card: ModelCard
+    _tokenizer: Tokenizer | None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises `RequestRejected` if the engine has none."""
+        if self._tokenizer is None:
+            raise RequestRejected("this engine was built with skip_tokenizer_init=True")
+        return self._tokenizer
+
+    @property
+    def door(self) -> Door:
+        return self.card.door(self._tokenizer)
 
 
 class EngineClient(Protocol):

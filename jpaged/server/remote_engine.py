@@ -17,8 +17,7 @@ from typing import Any, Self
 
 from jpaged import policies
 from jpaged.config import EngineConfig
-from jpaged.engine.client import ModelCard, StepNews
-from jpaged.engine.door import Door
+from jpaged.engine.client import Described, ModelCard, StepNews
 from jpaged.engine.pretended_costs import costs_of
 from jpaged.engine.stats import EngineStats
 from jpaged.engine.streams import Stream, Streams
@@ -38,7 +37,7 @@ UNSENDABLE = (OverflowError, UnicodeEncodeError, TypeError)  # too large, no tex
 logger = logging.getLogger("jpaged")
 
 
-class RemoteEngine:
+class RemoteEngine(Described):
     """Belongs to the event loop on which it was launched.
 
     engine = await RemoteEngine.launch("demo", max_num_seqs=64)
@@ -100,17 +99,6 @@ class RemoteEngine:
     def pid(self) -> int:
         """Of the process that serves now."""
         return self._child.process.pid
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Raises `RequestRejected` if the engine has none."""
-        if self._tokenizer is None:
-            raise RequestRejected("this engine was built with skip_tokenizer_init=True")
-        return self._tokenizer
-
-    @property
-    def door(self) -> Door:
-        return self.card.door(self._tokenizer)
 
     @property
     def is_healthy(self) -> bool:

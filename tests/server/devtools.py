@@ -11,17 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from browser import BROWSERS, FLAGS
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--hide-scrollbars --remote-debugging-pipe"
-)
-needs_browser = pytest.mark.skipif(
-    not any(map(shutil.which, BROWSERS)), reason=f"no browser: {BROWSERS}"
-)
+DRIVEN = "--hide-scrollbars --remote-debugging-pipe"
 
 
 class Tab:
@@ -142,7 +134,7 @@ def browsing(folder: Path) -> Iterator[Tab]:
     # the browser reads at descriptor 3 and writes at 4
     shell = f'exec "$@" 3<&{read_end} 4>&{write_end}'
     process = subprocess.Popen(
-        ["bash", "-c", shell, "-", name, *FLAGS.split(), f"--user-data-dir={folder}"],
+        ["bash", "-c", shell, "-", name, *f"{FLAGS} {DRIVEN}".split(), f"--user-data-dir={folder}"],
         pass_fds=(read_end, write_end),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

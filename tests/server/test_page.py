@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devtools import Tab, browsing, needs_browser
+from browser import needs_browser
+from devtools import Tab, browsing
 from servers import Running, eventually, running
 
 from jpaged.scheduling.report import Holding, PageReport

@@ -9,9 +9,9 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync "
-    "--enable-logging=stderr --virtual-time-budget=2000 --dump-dom"
+    "--disable-background-networking --disable-component-update --disable-sync"
 )
+DUMP = "--enable-logging=stderr --virtual-time-budget=2000 --dump-dom"
 needs_browser = pytest.mark.skipif(
     not any(map(shutil.which, BROWSERS)), reason=f"no browser: {BROWSERS}"
 )
@@ -22,7 +22,12 @@ def in_browser(text: str, folder: Path) -> tuple[str, list[str]]:
     browser = next(filter(None, map(shutil.which, BROWSERS)))
     (folder / "page.html").write_text(text, encoding="utf-8")
     ran = subprocess.run(
-        [browser, *FLAGS.split(), f"--user-data-dir={folder}/user", f"file://{folder}/page.html"],
+        [
+            browser,
+            *f"{FLAGS} {DUMP}".split(),
+            f"--user-data-dir={folder}/user",
+            f"file://{folder}/page.html",
+        ],
         capture_output=True,
         text=True,
         timeout=120,
