@@ -15,9 +15,9 @@ from jpaged.server.service import Service, Started
 from jpaged.server.sse import Json, Stream
 
 CLIENT_CLOSED_REQUEST = 499  # nobody reads it
-READS = (400, 401, 404, 405, 408, 413, 414, 415, 431)  # what may befall a request with a body
+READS = (400, 401, 403, 404, 405, 408, 413, 414, 415, 431)  # what may befall a request with a body
 GENERATES = (*READS, 429, 500, 503, 504)
-LOOKS = (400, 401, 404, 405, 414, 431)
+LOOKS = (400, 401, 403, 404, 405, 414, 431)
 MEANINGS = {
     400: "It is malformed, or asks for something that is not possible.",
     401: "It has no valid API key.",

@@ -1,6 +1,6 @@
 """The application: routes of all protocols behind the edge and the keys.
 
-    edge ─► cross-origin rules ─► keys ─► body ─► router of a protocol ─► Service
+    edge ─► whose pages may ask ─► keys ─► body ─► router of a protocol ─► Service
 
 A protocol is a router in a file of its own, and a row in `ROUTERS`.
 """
@@ -20,6 +20,7 @@ from jpaged.errors import RequestRejected
 from jpaged.server import admin, probes, simple_generate
 from jpaged.server.auth import OPEN, Auth
 from jpaged.server.body import Body
+from jpaged.server.browsers import Names, names_of
 from jpaged.server.edge import Edge
 from jpaged.server.errors import ApiError, error_response
 from jpaged.server.exchange import Watch
@@ -82,6 +83,8 @@ def build_app(service: Service, options: ServerOptions) -> FastAPI:
 def _middleware(options: ServerOptions) -> list[Middleware]:
     is_open = OPEN | {"/metrics"} if options.open_metrics else OPEN
     origins = list(options.allowed_origins)
+    is_for_us = options.is_loopback and not options.api_key
+    names = [Middleware(Names, allowed=names_of(options.allowed_origins))] if is_for_us else ()
     cors = [
         Middleware(
             CORSMiddleware,
@@ -92,6 +95,7 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
     ]
     return [
         Middleware(Edge),
+        *names,
         *(cors if origins else ()),  # before the keys: a browser's preflight has none
         Middleware(Front, is_guarded=bool(options.api_key)),
         Middleware(Auth, keys=options.api_key, is_open=frozenset(is_open)),

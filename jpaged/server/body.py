@@ -8,6 +8,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jpaged.server import limits
+from jpaged.server.browsers import accept_as_json
 from jpaged.server.errors import ApiError, ClientGone
 from jpaged.server.refusing import refuse
 
@@ -45,7 +46,7 @@ class Body:
                 408, f"The body did not arrive within {limits.BODY_SECONDS:g} seconds."
             ) from error
         if body and scope["method"] in ("POST", "PUT", "PATCH"):
-            _check_content_type(headers)
+            accept_as_json(scope)
         return body
 
     async def _read_all(self, receive: Receive) -> bytes:
@@ -73,15 +74,6 @@ def _content_length(headers: list[tuple[bytes, bytes]]) -> int | None:
     if others or not value.isdigit():
         raise ApiError(400, "Content-Length must be one number.")
     return int(value[:20])
-
-
-def _check_content_type(headers: list[tuple[bytes, bytes]]) -> None:
-    """Refuses what a page of another site could send unasked, and what is not UTF-8."""
-    found = [value.decode("latin-1") for name, value in headers if name == b"content-type"]
-    kind, _, rest = (found[0] if len(found) == 1 else "").lower().partition(";")
-    charset = rest.replace(" ", "").replace('"', "")
-    if kind.strip() != "application/json" or charset not in ("", "charset=utf-8", "charset=utf8"):
-        raise ApiError(415, "Content-Type must be application/json, in UTF-8.", "Content-Type")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
