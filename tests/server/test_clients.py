@@ -103,3 +103,5 @@ def test_triton_infers(demo_server: Running):
     assert (found["id"], found["versions"], found["server"]) == ("from-triton", ["1"], "jpaged")
     assert found["is_live"] and found["is_ready"]
     assert "'nothing' does not exist" in found["error"]
+    for refusal in (found["binary_input"], found["binary_output"]):
+        assert "give binary_data=False to" in refusal

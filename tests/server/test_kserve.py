@@ -157,7 +157,15 @@ def test_infer_takes_nested_data(demo_server, story):
         (
             "infer",
             {"inputs": [text_tensor("Hi")], "parameters": {"binary_data_output": True}},
-            "binary_data_output",
+            "parameters.binary_data_output: binary tensors are not read",
+        ),
+        (
+            "infer",
+            {
+                "inputs": [text_tensor("Hi")],
+                "outputs": [{"name": "text_output", "parameters": {"binary_data": True}}],
+            },
+            "give binary_data=False to InferInput.set_data_from_numpy",
         ),
     ],
 )
@@ -167,6 +175,20 @@ def test_what_cannot_be_done_is_refused_in_one_line(demo_server, what, fields, s
     assert answer.status_code == 400
     assert list(answer.json()) == ["error"]
     assert said in answer.json()["error"]
+
+
+def test_a_client_that_sends_bytes_is_told_how_to_send_json(demo_server):
+    """As tritonclient does when nobody tells it otherwise."""
+    head = b'{"inputs":[{"name":"text_input","shape":[1],"datatype":"BYTES","parameters":{}}]}'
+    headers = {
+        "inference-header-content-length": str(len(head)),
+        "content-type": "application/octet-stream",
+    }
+    with demo_server.client() as http:
+        answer = http.post("/v2/models/demo/infer", content=head + b"\xff\0\0\0Hi", headers=headers)
+
+    assert answer.status_code == 400
+    assert "give binary_data=False to InferInput.set_data_from_numpy" in answer.json()["error"]
 
 
 def test_models_and_versions_that_are_not_there_are_not_found(demo_server):

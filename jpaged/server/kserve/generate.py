@@ -15,6 +15,7 @@ from jpaged.server.answering import GENERATES, answers, service_of, stream_or_wh
 from jpaged.server.ask import Ask
 from jpaged.server.asking import from_headers
 from jpaged.server.errors import ApiError
+from jpaged.server.kserve.binary import TensorRoute
 from jpaged.server.kserve.models import find
 from jpaged.server.kserve.protocol import (
     EXCLUDE_INPUT,
@@ -32,12 +33,12 @@ from jpaged.server.kserve.protocol import (
     with_more,
 )
 from jpaged.server.models import Served
-from jpaged.server.plain import PlainRoute, PlainStream, plain_event
+from jpaged.server.plain import PlainStream, plain_event
 from jpaged.server.service import Started
 from jpaged.server.sse import event
 
 MICROSECOND = 1e-6
-router = APIRouter(tags=["KServe"], route_class=PlainRoute)
+router = APIRouter(tags=["KServe"], route_class=TensorRoute)
 # the decorator below is matched first: a name may have slashes
 VERSION, MODEL = "/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"
 GENERATED, INFERRED = answers(Generated, GENERATES), answers(Inferred, GENERATES)

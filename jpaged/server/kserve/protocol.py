@@ -14,6 +14,7 @@ from jpaged.sampling_params import SamplingParams
 from jpaged.server import limits
 from jpaged.server.asking import sampling
 from jpaged.server.errors import ApiError
+from jpaged.server.kserve.binary import NoBinary
 from jpaged.server.openai.protocol import (
     Count,
     Number,
@@ -56,13 +57,11 @@ class Sampling(Strict):
 
 
 class Parameters(Sampling):
-    """binary_data_output: clients of Triton say so when they name no outputs; ours are text."""
-
     stream: bool | None = None
     exclude_input_in_output: bool | None = None
     priority: Whole = 0
     timeout: Count | None = Field(default=None, description="Microseconds, as Triton has it.")
-    binary_data_output: Literal[False] = False
+    binary_data_output: NoBinary = False
 
 
 class GenerateRequest(Strict):
@@ -83,7 +82,7 @@ class Tensor(Strict):
 
 
 class WantedParameters(Strict):
-    binary_data: Literal[False] = False
+    binary_data: NoBinary = False
 
 
 class Wanted(Strict):

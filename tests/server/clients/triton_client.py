@@ -4,6 +4,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
@@ -21,14 +22,19 @@ result = client.infer(
     outputs=[output],
     request_id="from-triton",
     parameters={"temperature": 0, "max_tokens": 12, "exclude_input_in_output": True},
-    # without a type, a page of another site could have sent it
-    headers={"Content-Type": "application/json"},
 )
-try:
-    client.get_model_metadata("nothing")
-    error = ""
-except InferenceServerException as caught:
-    error = caught.message()
+
+
+def refusal_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except InferenceServerException as caught:
+        return caught.message()
+    return ""
+
+
+binary = InferInput("text_input", [1], "BYTES")
+binary.set_data_from_numpy(np.array([prompt.encode()], dtype=np.object_))
 print(
     json.dumps(
         {
@@ -39,7 +45,9 @@ print(
             "is_ready": client.is_server_ready() and client.is_model_ready("demo"),
             "versions": client.get_model_metadata("demo")["versions"],
             "server": client.get_server_metadata()["name"],
-            "error": error,
+            "error": refusal_of(lambda: client.get_model_metadata("nothing")),
+            "binary_input": refusal_of(lambda: client.infer("demo", [binary], outputs=[output])),
+            "binary_output": refusal_of(lambda: client.infer("demo", [text])),
         }
     )
 )
