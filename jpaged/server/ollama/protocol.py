@@ -23,6 +23,7 @@ from jpaged.server.openai.protocol import (
     Whole,
 )
 
+One = Annotated[float, Field(ge=1, le=1)]  # a literal would be `true`, too
 GOES_ON = (-1, -2)  # num_predict: without end, and until the context is full
 
 
@@ -43,9 +44,9 @@ class Options(Strict):
     repeat_last_n: Literal[-1] | None = Field(
         default=None, description="Penalties count the whole text: only -1 is possible."
     )
-    tfs_z: Literal[1] | None = None
-    typical_p: Literal[1] | None = None
-    mirostat: Literal[0] | None = None
+    tfs_z: One | None = None
+    typical_p: One | None = None
+    mirostat: Annotated[int, Field(ge=0, le=0)] | None = None
 
     # the machine's, without effect here
     numa: bool | None = None
