@@ -96,8 +96,8 @@ class Report:
         self.seen: set[str] = set()
 
     def raise_if_any(self, checkpoint: Checkpoint) -> None:
-        lines = [
-            f"  {len(found)} {what}: {_abridged(found)}"
+        parts = [
+            f"{len(found)} {what}: {_abridged(found)}"
             for what, found in (
                 ("parameters are missing", self.missing),
                 ("tensors are not understood", self.unmatched),
@@ -105,11 +105,10 @@ class Report:
             )
             if found
         ]
-        if lines:
+        if parts:
             raise CheckpointMismatch(
-                "\n".join(
-                    [f"{checkpoint.folder} does not fit the model in its config.json:", *lines]
-                )
+                f"{checkpoint.folder} does not fit the model in its config.json: "
+                + "; ".join(parts)
             )
 
 

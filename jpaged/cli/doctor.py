@@ -60,7 +60,7 @@ def has_nvidia() -> bool:
 def attention_of(args: argparse.Namespace) -> list[str]:
     """Who attends in the model's steps; a line for each job."""
     config = EngineConfig.from_options(args.model, **engine_options(args))
-    _, model = build_model(config)
+    _, model = build_model(config, with_weights=False)
     return attention_kernels(model, plan_sizes(config, model))
 
 

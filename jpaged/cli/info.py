@@ -16,7 +16,7 @@ from jpaged.weights.functional import num_bytes, num_parameters
 
 def run(args: argparse.Namespace) -> int:
     config = EngineConfig.from_options(args.model, **engine_options(args))
-    folder, model = build_model(config)
+    folder, model = build_model(config, with_weights=False)
     sizes = plan_sizes(config, model)
     page_bytes = bytes_per_page(model.kv_spec, sizes.page_size, model.dtype)
     buckets = sizes.buckets

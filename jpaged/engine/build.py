@@ -19,7 +19,7 @@ from jpaged.engine.pretend import PretendedExecutor, words_of
 from jpaged.engine.pretended_costs import pretended_costs, pretended_pages
 from jpaged.engine.progress import progress
 from jpaged.engine.tokenizer import Tokenizer
-from jpaged.errors import ConfigError
+from jpaged.errors import ConfigError, UnsupportedModel
 from jpaged.layers.paged import KVSpec
 from jpaged.models.loading import AbstractModel, load_params, read_folder
 from jpaged.runner.executor import DeviceExecutor
@@ -157,16 +157,27 @@ def _fit_length(config: EngineConfig, longest: int, capacity: int) -> int:
     return capacity
 
 
-def build_model(config: EngineConfig) -> tuple[Path, AbstractModel]:
-    folder = find_folder(config.model, config.revision)
+def build_model(config: EngineConfig, *, with_weights: bool = True) -> tuple[Path, AbstractModel]:
+    """with_weights: they are wanted later, and are downloaded if they are not there."""
+    folder = find_folder(config.model, config.revision, with_weights=with_weights)
     return folder, read_folder(folder, config.dtype)
 
 
-def build_tokenizer(config: EngineConfig, folder: Path) -> Tokenizer | None:
+def build_tokenizer(config: EngineConfig, folder: Path, vocab: int) -> Tokenizer | None:
     if config.skip_tokenizer_init:
         return None
     # a revision is the model's, and its folder is of that revision already
-    return Tokenizer.load(find_folder(config.tokenizer) if config.tokenizer else folder)
+    if config.tokenizer:
+        folder = find_folder(config.tokenizer, with_weights=False)
+    tokenizer = Tokenizer.load(folder)
+    # tokens that were added later may be beyond the model: a prompt with one is refused
+    size = tokenizer.backend.get_vocab_size(with_added_tokens=False)
+    if size > vocab:
+        raise UnsupportedModel(
+            f"the tokenizer in {folder} has {size} tokens and the model {vocab}: they do not belong "
+            "together; name another with tokenizer=…"
+        )
+    return tokenizer
 
 
 def build_executor(

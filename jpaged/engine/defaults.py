@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from jpaged.errors import RequestRejected, UnsupportedModel
+from jpaged.sampling_params import SamplingParams
 from jpaged.weights.folder import read_json
 
 # generation_config.json's names -> ours
@@ -17,10 +19,18 @@ GENERATION_DEFAULTS = {
 
 
 def sampling_defaults(folder: Path) -> dict[str, Any]:
-    """Arguments of `SamplingParams`, from the folder's generation_config.json."""
+    """Arguments of `SamplingParams`, from the folder's generation_config.json.
+
+    Raises `UnsupportedModel` for some that no request may have.
+    """
     stored = read_json(folder, "generation_config.json")
-    return {
+    defaults = {
         ours: stored[theirs]
         for theirs, ours in GENERATION_DEFAULTS.items()
         if stored.get(theirs) is not None
     }
+    try:
+        SamplingParams(**defaults)
+    except RequestRejected as error:  # or every request would be told so
+        raise UnsupportedModel(f"{folder / 'generation_config.json'}: {error}") from error
+    return defaults

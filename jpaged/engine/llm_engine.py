@@ -61,11 +61,11 @@ class LLMEngine:
 
     def __init__(self, model: str, **options: Any):
         self.config = EngineConfig.from_options(model, **options)
-        folder, self.model = build_model(self.config)
+        folder, self.model = build_model(self.config, with_weights=self.config.pretend is None)
         self.folder = folder
         self.sizes = plan_sizes(self.config, self.model)
         self.scheduler = build_scheduler(self.config, self.sizes)
-        self.tokenizer = build_tokenizer(self.config, folder)
+        self.tokenizer = build_tokenizer(self.config, folder, self.model.vocab)
         self.executor = build_executor(self.config, folder, self.model, self.sizes, self.tokenizer)
         self._start()
         self.live = LiveRequests(self.scheduler, self.tokenizer)

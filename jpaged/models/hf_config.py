@@ -24,6 +24,15 @@ IRRELEVANT = frozenset(
     generation_config n_special predict_special_tokens vocab_type mlp_dropout max_length""".split()
 )
 
+# sizes of a model, and the largest that one may have: more would fill the memory before anything
+# could be held against the weights
+LARGEST = dict.fromkeys(
+    """vocab_size hidden_size intermediate_size ffn_dim head_dim num_attention_heads
+    num_key_value_heads max_position_embeddings word_embed_proj_dim n_embd n_inner n_head
+    n_positions""".split(),
+    2**24,
+) | {"num_hidden_layers": 1000, "n_layer": 1000}
+
 
 class HFConfig:
     """Reads like a dict; `unread()` names what nobody asked for."""
@@ -34,6 +43,11 @@ class HFConfig:
 
     @classmethod
     def load(cls, folder: Path) -> "HFConfig":
+        if (folder / "adapter_config.json").is_file():
+            raise UnsupportedModel(
+                f"{folder} is an adapter (adapter_config.json), and adapters are not there yet; "
+                "merge it into its model, and name that"
+            )
         if not (folder / "config.json").is_file():
             raise UnsupportedModel(f"{folder} has no config.json; is it a model folder?")
         return cls(read_json(folder, "config.json"))
@@ -56,7 +70,10 @@ class HFConfig:
         """The value, or the default where it is absent or null."""
         self._read.add(key)
         value = self.values.get(key)
-        return default if value is None else value
+        if value is None:
+            return default
+        _check_size(key, value)
+        return value
 
     def quotient(self, whole: str, parts: str) -> int:
         """The one number by the other.  Refuses a remainder."""
@@ -85,3 +102,11 @@ class HFConfig:
                 f"config.json has settings that jpaged's {self.model_type} does not understand: "
                 f"{named}; remove those that do not change the model's outputs"
             )
+
+
+def _check_size(key: str, value: Any) -> None:
+    most = LARGEST.get(key)
+    if most is not None and not (type(value) is int and 1 <= value <= most):
+        raise UnsupportedModel(
+            f"config.json has {key}={str(value)[:100]}; it must be a whole number from 1 to {most}"
+        )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,10 +57,9 @@ def read_model(hf: HFConfig, dtype: str = "auto", generation: dict | None = None
     family, config = family_of(hf), read_config(hf)
     resolved = _resolve_dtype(hf, dtype)
     graph, params = abstract_model(lambda: family.build(config), resolved)
-    eos = (generation or {}).get("eos_token_id", hf.values.get("eos_token_id"))
-    ids = [] if eos is None else eos if isinstance(eos, list) else [eos]
+    eos = _token_ids((generation or {}).get("eos_token_id", hf.values.get("eos_token_id")))
     kv_spec = merge(graph, params).kv_spec()
-    return AbstractModel(config, graph, params, kv_spec, resolved, frozenset(ids))
+    return AbstractModel(config, graph, params, kv_spec, resolved, eos)
 
 
 def read_folder(folder: Path, dtype: str = "auto") -> AbstractModel:
@@ -84,11 +84,19 @@ def load_params(
     )
 
 
+def _token_ids(value: Any) -> frozenset[int]:
+    """None, one, or several."""
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if not all(type(each) is int for each in ids):
+        raise UnsupportedModel(f"eos_token_id must be a token id or several, not {value!r}")
+    return frozenset(ids)
+
+
 def _resolve_dtype(hf: HFConfig, dtype: str) -> jnp.dtype:
     """ "auto" follows the checkpoint."""
     if dtype == "auto":
         dtype = hf.values.get("dtype") or hf.values.get("torch_dtype") or "float32"
-    name = dtype.removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
     if name not in COMPUTED:
         raise UnsupportedModel(
             f"the checkpoint's dtype is {dtype}, and we compute in {', '.join(COMPUTED)}; "

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any, Self
 
 from jpaged import policies
@@ -280,4 +279,6 @@ def _load_tokenizer(config: EngineConfig, card: ModelCard) -> Tokenizer | None:
     """The same as the engine's."""
     if config.skip_tokenizer_init:
         return None
-    return Tokenizer.load(find_folder(config.tokenizer) if config.tokenizer else Path(card.folder))
+    if config.tokenizer:
+        return Tokenizer.load(find_folder(config.tokenizer, with_weights=False))
+    return Tokenizer.load(card.folder)

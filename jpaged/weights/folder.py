@@ -9,13 +9,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from jpaged.assets import DEMO_MODEL
 from jpaged.errors import UnsupportedModel
 
+DESCRIBING = ["*.json", "*.jinja", "*.model", "*.txt"]
 # weights in safetensors only: pickled ones are never even fetched
-WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+WANTED = ["*.safetensors", *DESCRIBING]
 UNWANTED = ["consolidated*"]  # a second copy of the weights, in Mistral's own format
 
 
-def find_folder(model: str, revision: str | None = None) -> Path:
-    """The folder of a model.  Downloads what is not in the hub's local cache.
+def find_folder(model: str, revision: str | None = None, *, with_weights: bool = True) -> Path:
+    """The folder of a model.  Downloads what is not in the hub's local cache; its weights, too,
+    unless nobody needs them.
 
     "demo" is the model that comes with the package.
     """
@@ -23,12 +25,16 @@ def find_folder(model: str, revision: str | None = None) -> Path:
         return Path(DEMO_MODEL)
     path = Path(model).expanduser()
     if path.is_dir():
+        refuse_links_out(path)
         return path
     if path.is_absolute() or model.startswith((".", "~")):
         raise UnsupportedModel(f"{model} is no folder")
     try:
         folder = snapshot_download(
-            model, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
+            model,
+            revision=revision,
+            allow_patterns=WANTED if with_weights else DESCRIBING,
+            ignore_patterns=UNWANTED,
         )
         return Path(folder)
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -37,6 +43,23 @@ def find_folder(model: str, revision: str | None = None) -> Path:
             f"{model!r} is neither a folder here nor a model that the Hugging Face hub gave us "
             f"({type(error).__name__}: {reason})"
         ) from error
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Texts lie in their folder, or in the hub's cache that it is of; weights may be linked.
+
+    What a checkpoint's texts say is told to whoever asks, its template for one: a link could tell
+    of any file on this machine.  Raises `UnsupportedModel`.
+    """
+    home = folder.resolve()
+    is_cached = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
+    root = home.parents[2] if is_cached else home
+    texts = [path for pattern in DESCRIBING for path in folder.rglob(pattern)]
+    outside = sorted(str(path) for path in texts if not path.resolve().is_relative_to(root))
+    if outside:
+        raise UnsupportedModel(
+            f"{outside[0]} is a link that leads out of its folder; put a copy of the file there"
+        )
 
 
 def read_json(folder: Path, name: str) -> dict:

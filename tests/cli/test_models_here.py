@@ -86,6 +86,16 @@ def test_show_says_what_a_checkpoint_is(capsys, cache):
     assert rows["sampling"] == "top_k=7"
 
 
+def test_show_of_a_model_on_the_hub_leaves_its_weights_there(tmp_path):
+    with hub("org/fox") as server:
+        shown = elsewhere("show", "org/fox", HF_HOME=str(tmp_path), HF_ENDPOINT=server.url)
+
+    assert shown.returncode == 0, shown.stderr
+    assert "LlamaForCausalLM, bfloat16" in shown.stdout
+    assert "config.json" in server.asked
+    assert not any(name.endswith(".safetensors") for name in server.asked)
+
+
 def test_show_is_another_name_of_info(capsys):
     assert run_main(capsys, "show", "demo") == run_main(capsys, "info", "demo")
 

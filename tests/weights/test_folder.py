@@ -108,6 +108,59 @@ def test_a_revision_that_is_not_in_the_cache_is_refused(tmp_path: Path):
     assert "UnsupportedModel: 'org/tiny'" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["config.json", "chat_template.jinja", "more/words.txt"])
+def test_a_text_that_lies_elsewhere_is_refused(name: str, tmp_path: Path):
+    (tmp_path / "secret").write_text("{}")
+    folder = tmp_path / "model"
+    (folder / "more").mkdir(parents=True)
+    (folder / name).symlink_to(tmp_path / "secret")
+
+    with pytest.raises(UnsupportedModel, match=f"{name} is a link that leads out of its folder"):
+        find_folder(str(folder))
+
+
+def test_links_within_a_folder_and_to_weights_are_followed(tmp_path: Path):
+    (tmp_path / "weights").write_bytes(b"")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "params.json").symlink_to("config.json")
+    (folder / "model.safetensors").symlink_to(tmp_path / "weights")
+    linked = tmp_path / "linked"
+    linked.symlink_to(folder)
+
+    assert find_folder(str(folder)) == folder
+    assert find_folder(str(linked)) == linked
+
+
+def test_the_hubs_cache_is_made_of_links_to_its_own(tmp_path: Path):
+    snapshot = lay_out_cache(tmp_path)["main"]
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "shared").write_text("{}")
+    (snapshot / "params.json").symlink_to(tmp_path / "blobs" / "shared")
+
+    assert find_folder(str(snapshot)) == snapshot
+    (snapshot / "more.json").symlink_to("/etc/hostname")
+    with pytest.raises(UnsupportedModel, match=r"more\.json"):
+        find_folder(str(snapshot))
+
+
+def test_weights_are_not_asked_for_where_nobody_needs_them(monkeypatch, tmp_path: Path):
+    asked = []
+
+    def give(*args, allow_patterns: list[str], **kwargs) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(folders, "snapshot_download", give)
+
+    find_folder("org/tiny")
+    find_folder("org/tiny", with_weights=False)
+
+    fetches = [any(fnmatch.fnmatch("model.safetensors", each) for each in one) for one in asked]
+    assert fetches == [True, False]
+
+
 def test_pickles_are_not_even_asked_for():
     wanted = ["model.safetensors", "config.json", "tokenizer.model", "chat_template.jinja"]
     unwanted = ["pytorch_model.bin", "model.pt", "x.pth", "x.ckpt", "x.pkl", "modeling_x.py"]
