@@ -2,38 +2,38 @@
 
     python benchmarks/simulation.py MODEL --out DIR
 
-What `jpaged calibrate` and `jpaged validate` do, in one process and in turns: a piece of
-calibration, then each load served once, and so on.  So a machine that is slower for some minutes,
-as shared ones are, is slower for both.  A piece is done again if somebody else computed, or the
-machine changed its speed meanwhile.  What is served has another seed, and other laws of length,
-than what is measured.
+What `jpaged calibrate` and `jpaged validate` do, in one process and in turns: a few seconds of
+calibration, then a few of each load, and so on.  A shared machine has another speed every minute,
+and costs of one do not foretell another: in turns, both see them all.  What is served has other
+seeds, and other laws of length, than what is measured.  Two repetitions of the same requests tell
+how far an engine is from itself.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import machine
 
-from jpaged.calibration.accuracy import Comparison
+from jpaged.calibration.accuracy import Comparison, is_saturated
 from jpaged.calibration.calibrate import (
     Steps,
     build_engine,
     frozen,
-    measure,
     options_of,
     table_of,
+    watched,
 )
 from jpaged.calibration.loads import Loads
 from jpaged.calibration.meter import Measured, metered
 from jpaged.calibration.open_loop import serve
 from jpaged.calibration.pace import pace
-from jpaged.calibration.validate import LOADS, compare, requests, saturation_rate
+from jpaged.calibration.validate import FEWEST, LOADS, compare, requests, saturation_rate
 from jpaged.calibration.workload import Known
 from jpaged.cli.calibrate import report as report_costs
 from jpaged.cli.validate import as_json, report
@@ -44,41 +44,45 @@ from jpaged.simulator.table import FromTable
 
 OPTIONS = {"max_model_len": 512, "num_pages": 4096}
 FOREIGN = 0.1  # cores; more spoils a piece
-DRIFT = 0.12  # of the engine's pace; a machine's speeds are a third apart
 MOST_TRIES = 5
 SEED = 1
 
 
-class Undisturbed:
-    """Runs pieces when the engine is as fast as at first, and again if it was not at the end, or
-    somebody else computed meanwhile; the last try counts anyway.
+def undisturbed[Found](name: str, piece: Callable[[], Found]) -> Found:
+    """What a piece gives, done again while somebody else computes; the last try counts anyway."""
+    for _ in range(MOST_TRIES):
+        start, ticks = time.perf_counter(), machine.busy_elsewhere()
+        found = piece()
+        seconds = time.perf_counter() - start
+        load = machine.cores_since(ticks, seconds)
+        print(f"{name}: {seconds:.0f} s, others took {load:.2f} cores", flush=True)
+        if load <= FOREIGN:
+            break
+    return found
 
-    alone: holds others off meanwhile, where one can.
-    """
 
-    def __init__(self, engine: LLMEngine, alone: Callable[[], AbstractContextManager]):
-        self.engine, self.alone = engine, alone
-        self.pace = pace(engine)
+@dataclass
+class Load:
+    """Parts of what arrives at one rate, and what the engine did with them: in one list a
+    repetition of them all."""
 
-    def __call__[Result](self, piece: Callable[[], Result]) -> Result:
-        for _ in range(MOST_TRIES):
-            with self.alone():
-                before = self._slowness()
-                start, ticks = time.perf_counter(), machine.busy_elsewhere()
-                result = piece()
-                seconds = time.perf_counter() - start
-                load, after = machine.cores_since(ticks, seconds), self._slowness()
-            print(
-                f"{seconds:.0f} s, others took {load:.2f} cores, the engine was {before:+.0%} and "
-                f"{after:+.0%} slower than at first",
-                flush=True,
-            )
-            if load <= FOREIGN and max(abs(before), abs(after)) <= DRIFT:
-                break
-        return result
+    share: float  # of the rate that saturates
+    rate: float
+    parts: list[list[Known]]
+    runs: list[list[Result]]
+    steps: list[Measured] = field(default_factory=list)
 
-    def _slowness(self) -> float:
-        return pace(self.engine) / self.pace - 1
+    def compare(self, engine: LLMEngine, table: FromTable) -> Comparison:
+        foretold = [simulate("fcfs", part, table, **options_of(engine)) for part in self.parts]
+        runs = [pooled(run) for run in self.runs]
+        found = compare(self.share, self.rate, runs, self.steps, pooled(foretold), table)
+        each = [is_saturated(result.ended) for run in self.runs for result in run]
+        return replace(found, is_saturated=fmean(each) > 0.5)
+
+
+def pooled(results: Sequence[Result]) -> Result:
+    """The first, with the requests of all."""
+    return replace(results[0], ended=[each for result in results for each in result.ended])
 
 
 def serve_once(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[Measured]]:
@@ -87,59 +91,64 @@ def serve_once(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[M
         return serve(engine, workload), meter.steps
 
 
-def run(
-    args: argparse.Namespace, alone: Callable[[], AbstractContextManager] = nullcontext
-) -> None:
+def run(args: argparse.Namespace) -> None:
     engine = build_engine(args.model, **OPTIONS)
     Loads(engine, SEED).mixed(3.0)  # memory is touched for the first time
-    steps, capacity, undisturbed = Steps(), 0.0, Undisturbed(engine, alone)
-    runs: dict[float, list] = {load: [] for load in args.loads}
-    for turn in range(args.repeats):
-        found = undisturbed(partial(measure, Loads(engine, turn), args.seconds))
-        steps = Steps(steps.mixed + found.mixed, steps.designed + found.designed)
-        if not capacity:
-            capacity = saturation_rate(engine, table_of(engine, steps), "fcfs", SEED)
-            workloads = {load: workload_at(engine, load * capacity, args) for load in runs}
-        for load, workload in workloads.items():
-            runs[load].append(undisturbed(partial(serve_once, engine, workload)))
-    table = replace(table_of(engine, steps), pace=undisturbed.pace)
-    print("\n".join(report_costs(table)), flush=True)
-    comparisons = [
-        compare(
-            load,
-            load * capacity,
-            [result for result, _ in runs[load]],
-            [step for _, metered_steps in runs[load] for step in metered_steps],
-            simulate("fcfs", workload, table, **options_of(engine)),
-            table,
-        )
-        for load, workload in workloads.items()
-    ]
+    work, loads, paces = Loads(engine, SEED), [], []
+    steps = Steps(
+        designed=undisturbed("shapes", partial(watched, work, work.designed, args.seconds))
+    )
+    for turn in range(args.repeats * args.parts):
+        paces.append(pace(engine))
+        repeat, part = divmod(turn, args.parts)
+        mixed = undisturbed("calibration", partial(watched, work, work.mixed, args.seconds))
+        steps.mixed.extend(mixed)
+        loads = loads or loads_of(engine, steps, args)
+        for load in loads:
+            serving = partial(serve_once, engine, load.parts[part])
+            result, measured = undisturbed(f"load {load.share:.0%}", serving)
+            load.runs[repeat].append(result)
+            load.steps += measured
+    table = replace(table_of(engine, steps), pace=fmean(paces))
+    print(
+        "\n".join(report_costs(table)),
+        f"paces: {[round(each * 1e3, 2) for each in paces]} ms",
+        flush=True,
+    )
+    comparisons = [load.compare(engine, table) for load in loads]
     print("\n".join(line for each in comparisons for line in report(each)), flush=True)
     save(args, table, comparisons)
 
 
-def workload_at(engine: LLMEngine, rate: float, args: argparse.Namespace) -> list[Known]:
-    return requests(engine, rate, round(rate * args.seconds), SEED)
+def loads_of(engine: LLMEngine, steps: Steps, args: argparse.Namespace) -> list[Load]:
+    capacity = saturation_rate(engine, table_of(engine, steps), "fcfs", SEED)
+    loads = []
+    for share in args.loads:
+        rate = share * capacity
+        count = max(FEWEST, round(rate * args.seconds))
+        parts = [requests(engine, rate, count, SEED + part) for part in range(args.parts)]
+        loads.append(Load(share, rate, parts, [[] for _ in range(args.repeats)]))
+    return loads
 
 
 def save(args: argparse.Namespace, table: FromTable, found: list[Comparison]) -> None:
     name = Path(args.out) / f"simulation-{table.of_model}"
     table.save(f"{name}-costs.json")
-    said = {each: getattr(args, each) for each in ("seconds", "repeats")}
+    said = {each: getattr(args, each) for each in ("seconds", "parts", "repeats")}
     told = {"machine": machine.describe(), "arguments": said, "options": OPTIONS}
     told["loads"] = [as_json(each) for each in found]
     Path(f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
-def main(alone: Callable[[], AbstractContextManager] = nullcontext) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
-    parser.add_argument("--seconds", type=float, default=12.0, help="of a piece")
-    parser.add_argument("--repeats", type=int, default=3, help="of all pieces")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a piece")
+    parser.add_argument("--parts", type=int, default=6, help="of what each load serves")
+    parser.add_argument("--repeats", type=int, default=2, help="of all parts")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
-    run(parser.parse_args(), alone)
+    run(parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from jpaged.scheduling.events import RequestRecord
 from jpaged.simulator.result import TIMES
 
 QUANTILES = {"p50": 0.5, "p99": 0.99}
+AIMS = {"p50": 0.05, "p99": 0.1}  # of a figure, below saturation
 GROWTH = 0.1  # of the arrivals: so many more stay than leave
 
 
@@ -44,6 +45,12 @@ class Comparison:
         a single run.  0 if there was one run."""
         mean = self.mean(name)
         return sum(abs(run[name] / mean - 1) for run in self.measured) / len(self.measured)
+
+    @property
+    def beyond(self) -> list[str]:
+        """The names of figures whose error is above the aim."""
+        aims = {name: AIMS.get(name.split("_")[-1]) for name in self.simulated}
+        return [name for name, aim in aims.items() if aim and abs(self.error(name)) > aim]
 
 
 def figures(records: Sequence[RequestRecord]) -> dict[str, float]:

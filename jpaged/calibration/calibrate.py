@@ -67,15 +67,19 @@ def measure(
     loads: Loads, seconds: float, on_steps: Callable[[int], object] = lambda num: None
 ) -> Steps:
     """Measures steps for about so long.  on_steps hears how many there are more, now and then."""
+    start = time.perf_counter()
+    designed = watched(loads, loads.designed, DESIGNED * seconds)
+    on_steps(len(designed))
+    mixed = watched(loads, loads.mixed, max(0.0, seconds - (time.perf_counter() - start)))
+    on_steps(len(mixed))
+    return Steps(mixed, designed)
+
+
+def watched(loads: Loads, run: Callable[[float], object], seconds: float) -> list[Measured]:
+    """The steps of a run of these loads."""
     with frozen(), metered(loads.engine) as meter:
-        start = time.perf_counter()
-        loads.designed(DESIGNED * seconds)
-        designed = list(meter.steps)
-        on_steps(len(designed))
-        meter.steps.clear()
-        loads.mixed(max(0.0, seconds - (time.perf_counter() - start)))
-        on_steps(len(meter.steps))
-    return Steps(meter.steps, designed)
+        run(seconds)
+        return meter.steps
 
 
 def table_of(engine: LLMEngine, steps: Steps, seed: int = 0) -> FromTable:

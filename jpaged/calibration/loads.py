@@ -9,6 +9,7 @@ say one token and leave.  So a step of any number of tokens follows from any num
 
 import time
 from itertools import count
+from math import inf
 from random import Random
 from statistics import fmean
 
@@ -22,6 +23,7 @@ BETWEEN = 2  # decode steps before each step with guests
 SHORT, MOST_TIMES = 512, 3  # tokens; shorter steps are repeated, so many times at most
 SAMPLES = 4  # of a guest whose half-filled page is copied for each
 MOST_GUESTS = 8
+TELLING = 4  # requests: of fewer one cannot tell how long they stay
 FEW = (1, 2, 3, 5)  # requests at a time; the compiled shapes are further ones
 # log-normal laws: logarithm of the median, spread of the logarithm
 PROMPTS, OUTPUTS = (3.5, 1.2), (3.5, 1.0)
@@ -65,9 +67,9 @@ class Loads:
         seats, end = self.engine.sizes.max_num_seqs, time.perf_counter() + seconds
         crowds = sorted({min(each, seats) for each in (*FEW, *self.rungs)})
         self.rng.shuffle(crowds)
-        served = serve(self.engine, self._arrivals(1, rate=1.0))
+        served = serve(self.engine, self._arrivals(TELLING, rate=inf))
         for index, crowd in enumerate(crowds):
-            stay = fmean([each.latency or 0.0 for each in served.ended[-crowd:]])
+            stay = fmean([each.latency or 0.0 for each in served.ended[-max(TELLING, crowd) :]])
             period = max(0.0, end - time.perf_counter()) / (len(crowds) - index)
             count = max(1, round(period * crowd / stay))
             found = serve(self.engine, self._arrivals(count, crowd / stay))

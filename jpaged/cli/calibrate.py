@@ -6,14 +6,28 @@ from jpaged.calibration.calibrate import build_engine, calibrate
 from jpaged.cli.options import engine_options
 from jpaged.simulator.table import FromTable
 
+MOST_ERROR, MOST_BIAS = 0.1, 0.05  # of steps that were held out
+
 
 def run(args: argparse.Namespace) -> int:
     with build_engine(args.model, **engine_options(args)) as engine:
         table = calibrate(engine, args.seconds, args.calibration_seed)
     table.save(args.out)
     print("\n".join(report(table)))
+    print(verdict(table))
     print(f"{args.out} holds the costs; see `jpaged validate` for how true they are")
     return 0
+
+
+def verdict(table: FromTable) -> str:
+    """Whether these costs are worth simulating with."""
+    if table.error <= MOST_ERROR and abs(table.bias) <= MOST_BIAS:
+        return f"=> good: median error within {MOST_ERROR:.0%}, bias within {MOST_BIAS:.0%}"
+    return (
+        f"=> POOR: median error {table.error:.1%} (at most {MOST_ERROR:.0%}), bias "
+        f"{table.bias:+.1%} (at most {MOST_BIAS:.0%}): measure for longer (--seconds), with "
+        "nothing else running"
+    )
 
 
 def report(table: FromTable) -> list[str]:

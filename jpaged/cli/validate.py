@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jpaged.calibration.accuracy import Comparison
+from jpaged.calibration.accuracy import AIMS, Comparison
 from jpaged.calibration.calibrate import build_engine, describe_machine
 from jpaged.calibration.validate import LOADS, validate
 from jpaged.cli.options import engine_options
@@ -61,7 +61,28 @@ def report(comparison: Comparison) -> list[str]:
         )
         noise = f"{comparison.floor(name):>9.1%}" if len(comparison.measured) > 1 else f"{'?':>9}"
         lines.append(f"{name:<14}{seconds}{comparison.error(name):>+9.1%}{noise}")
-    return lines
+    return [*lines, verdict(comparison)]
+
+
+def verdict(comparison: Comparison) -> str:
+    """Whether the simulation can be believed at this load, and what to do if not."""
+    aims = " and ".join(f"{name} within {aim:.0%}" for name, aim in AIMS.items())
+    if comparison.is_saturated:
+        return "=> saturated: the queue multiplies any error of the steps; nothing is aimed at here"
+    if not comparison.beyond:
+        return f"=> good: {aims}"
+    missed = ", ".join(f"{name} {comparison.error(name):+.1%}" for name in comparison.beyond)
+    return f"=> POOR, beyond {aims}: {missed}; {_way_out(comparison)}"
+
+
+def _way_out(comparison: Comparison) -> str:
+    if abs(comparison.slowness - 1) > NOTABLE:
+        return "the machine has another speed than in calibration: calibrate again"
+    if len(comparison.measured) == 1:
+        return "`--repeats 3` tells how far the engine is from itself"
+    if all(comparison.floor(name) > abs(comparison.error(name)) / 2 for name in comparison.beyond):
+        return "the engine is about as far from itself: serve for longer (--seconds)"
+    return "calibrate for longer (`jpaged calibrate --seconds`), with nothing else running"
 
 
 def as_json(comparison: Comparison) -> dict:

@@ -1,12 +1,14 @@
 """Figures and verdicts on made-up runs."""
 
 import heapq
+import re
 from random import Random
 
 import numpy as np
 import pytest
 
 from jpaged.calibration.accuracy import Comparison, figures, is_saturated, quantile
+from jpaged.cli.validate import verdict
 from jpaged.scheduling.events import RequestRecord
 
 
@@ -66,6 +68,32 @@ def test_errors_are_relative_to_the_mean_of_all_runs():
 
     assert comparison.error("x") == pytest.approx(0.05)
     assert comparison.floor("x") == pytest.approx(0.1)
+
+
+def a_comparison(told: dict[str, float], *runs: dict[str, float], **more) -> Comparison:
+    return Comparison(0.5, 1.0, 10, runs, told, **{"is_saturated": False, **more})
+
+
+def test_medians_are_held_to_less_than_99th_percentiles_and_means_to_nothing():
+    told = {"ttft_mean": 1.5, "ttft_p50": 1.06, "ttft_p99": 0.91, "tpot_p50": 0.96, "tpot_p99": 1.2}
+    comparison = a_comparison(told, dict.fromkeys(told, 1.0))
+
+    assert comparison.beyond == ["ttft_p50", "tpot_p99"]
+
+
+@pytest.mark.parametrize(
+    ("comparison", "said"),
+    [
+        (a_comparison({"x_p50": 1.04}, {"x_p50": 1.0}), "=> good"),
+        (a_comparison({"x_p50": 3.0}, {"x_p50": 1.0}, is_saturated=True), "=> saturated"),
+        (a_comparison({"x_p50": 1.3}, {"x_p50": 1.0}), r"POOR.* x_p50 \+30.0%; `--repeats 3`"),
+        (a_comparison({"x_p50": 1.3}, {"x_p50": 1.0}, slowness=0.8), "POOR.* calibrate again"),
+        (a_comparison({"x_p50": 1.1}, {"x_p50": 0.9}, {"x_p50": 1.1}), "POOR.* far from itself"),
+        (a_comparison({"x_p50": 1.3}, {"x_p50": 0.9}, {"x_p50": 1.1}), "POOR.* for longer"),
+    ],
+)
+def test_a_verdict_says_what_to_do(comparison, said):
+    assert re.match(said if said.startswith("=>") else f"=> {said}", verdict(comparison))
 
 
 def test_more_arrivals_than_can_be_served_saturate():
