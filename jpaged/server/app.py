@@ -6,6 +6,7 @@ A protocol is a router in a file of its own, and a row in `ROUTERS`.
 """
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -30,6 +31,7 @@ from jpaged.server.metrics import route as metrics_route
 from jpaged.server.ollama import generating as ollama_generating
 from jpaged.server.ollama import models as ollama_models
 from jpaged.server.openai import chat, completions, models, tokenize
+from jpaged.server.openai.protocol import Sampling
 from jpaged.server.options import ServerOptions
 from jpaged.server.page import page_api
 from jpaged.server.page.front import Front
@@ -109,7 +111,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_rejected(request: Request, error: Exception) -> Response:
-    return error_response(ApiError(400, str(error)[:2000]))
+    """The engine's words begin with the option that they are about."""
+    text = str(error)[:2000]
+    name = re.split(r"[ =]", text, maxsplit=1)[0]
+    is_field = name in Sampling.model_fields or name in ("logprobs", "max_tokens")
+    return error_response(ApiError(400, text, name if is_field else None))
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

@@ -8,8 +8,10 @@ import time
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from jpaged import __version__
 from jpaged.engine.outputs import RequestOutput
 
+FINGERPRINT = f"jpaged-{__version__}"  # in whole answers, and where a stream's choice ends
 Logprobs = dict[str, float]
 
 
@@ -22,6 +24,7 @@ class Usage(msgspec.Struct):
     total_tokens: int
     completion_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: None = None
 
 
 class PromptLogprob(msgspec.Struct):
@@ -51,14 +54,19 @@ class CompletionChoice(msgspec.Struct):
     prompt_logprobs: PromptLogprobs | None | UnsetType = UNSET
 
 
-class Completion(msgspec.Struct):
+class CompletionChunk(msgspec.Struct):
     id: str
     created: int
     model: str
     choices: list[CompletionChoice]
     usage: Usage | UnsetType = UNSET
     object: str = "text_completion"
-    system_fingerprint: str | None = None
+    system_fingerprint: str | UnsetType = UNSET
+
+
+class Completion(CompletionChunk):
+    system_fingerprint: str | UnsetType = FINGERPRINT
+    service_tier: None = None
 
 
 class TopLogprob(msgspec.Struct):
@@ -81,7 +89,11 @@ class ChatLogprobs(msgspec.Struct):
 class ChatMessage(msgspec.Struct):
     content: str
     role: str = "assistant"
-    refusal: str | None = None
+    refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    reasoning: None = None
 
 
 class ChatChoice(msgspec.Struct):
@@ -100,7 +112,8 @@ class ChatCompletion(msgspec.Struct):
     choices: list[ChatChoice]
     usage: Usage
     object: str = "chat.completion"
-    system_fingerprint: str | None = None
+    system_fingerprint: str = FINGERPRINT
+    service_tier: None = None
     prompt_logprobs: PromptLogprobs | None = None
     prompt_token_ids: list[int] | None = None
 
@@ -125,7 +138,7 @@ class ChatChunk(msgspec.Struct):
     model: str
     choices: list[ChunkChoice]
     object: str = "chat.completion.chunk"
-    system_fingerprint: str | None = None
+    system_fingerprint: str | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET
 

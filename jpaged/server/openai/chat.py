@@ -13,6 +13,7 @@ from jpaged.server.collecting import together
 from jpaged.server.errors import ApiError
 from jpaged.server.openai import translate
 from jpaged.server.openai.answers import (
+    FINGERPRINT,
     ChatChoice,
     ChatChunk,
     ChatCompletion,
@@ -136,14 +137,17 @@ class Writer:
                     Delta(content=sample.text),
                     self._logprobs(sample),
                     sample.finish_reason,
-                    sample.stop_reason,
+                    sample.stop_reason if sample.finish_reason else UNSET,
                     sample.token_ids if self.body.return_token_ids else UNSET,
                 )
             )
         return choices
 
     def _chunk(self, choices: list[ChunkChoice]) -> ChatChunk:
-        return ChatChunk(self.name, self.created, self.model, choices)
+        chunk = ChatChunk(self.name, self.created, self.model, choices)
+        if not choices or choices[0].finish_reason:
+            chunk.system_fingerprint = FINGERPRINT
+        return chunk
 
     def _echo(self) -> str:
         """The message that is gone on with, if the client wants it back."""

@@ -14,8 +14,10 @@ from jpaged.server.collecting import together
 from jpaged.server.errors import ApiError
 from jpaged.server.openai import translate
 from jpaged.server.openai.answers import (
+    FINGERPRINT,
     Completion,
     CompletionChoice,
+    CompletionChunk,
     Tally,
     Usage,
     now,
@@ -97,7 +99,7 @@ class Writer:
         choices = [
             choice for at, output in enumerate(outputs) for choice in self._choices(at, output)
         ]
-        return self._completion(choices, self.tally.usage())
+        return Completion(self.name, self.created, self.model, choices, self.tally.usage())
 
     async def chunks(self) -> AsyncIterator[bytes]:
         options = self.body.stream_options
@@ -105,15 +107,18 @@ class Writer:
         async for at, output in together(self.started):
             choices = self._choices(at, output)
             usage = self.tally.usage() if always else None
-            yield b"".join(event(self._completion([each], usage)) for each in choices)
+            yield b"".join(event(self._chunk([each], usage)) for each in choices)
         if options and options.include_usage:
-            yield event(self._completion([], self.tally.usage())) + DONE
+            yield event(self._chunk([], self.tally.usage())) + DONE
         else:
             yield DONE
 
-    def _completion(self, choices: list[CompletionChoice], usage: Usage | None) -> Completion:
+    def _chunk(self, choices: list[CompletionChoice], usage: Usage | None) -> CompletionChunk:
         counted = UNSET if usage is None else usage
-        return Completion(self.name, self.created, self.model, choices, counted)
+        chunk = CompletionChunk(self.name, self.created, self.model, choices, counted)
+        if not choices or choices[0].finish_reason:
+            chunk.system_fingerprint = FINGERPRINT
+        return chunk
 
     def _choices(self, at: int, output: RequestOutput) -> list[CompletionChoice]:
         self.tally.add(at, output, is_said=self.body.max_tokens != 0)
