@@ -16,6 +16,7 @@ from jpaged.sampling_params import SamplingParams
 
 ENGINE_HELP = {
     "tokenizer": "folder or name of another tokenizer",
+    "skip_tokenizer_init": "load no tokenizer: prompts are token ids, and so are answers",
     "revision": "branch, tag or commit on the hub",
     "dtype": "of weights and cache; auto follows the checkpoint",
     "max_model_len": "prompt and output together",

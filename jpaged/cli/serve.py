@@ -35,18 +35,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def models_of(options: dict[str, Any]) -> list[tuple[str, str]]:
-    """(name, path) of each.  Raises `ConfigError`."""
+    """(name, path) of each; the first has the name that is served.  Raises `ConfigError`."""
     found = []
     if options.get("model"):
-        names = options.get("served_model_name", [options["model"]])
-        found.append((names[0], options["model"]))
+        found.append((options["model"], options["model"]))
     for each in options.get("models", ()):
         name, is_named, path = each.partition("=")
-        if not is_named or not name or not path:
-            raise ConfigError(f"--model {each}: write NAME=PATH, or MODEL without a flag")
-        found.append((name, path))
+        if not name or (is_named and not path):
+            raise ConfigError(f"--model {each}: write MODEL, or NAME=PATH")
+        found.append((name, path if is_named else name))
     if not found:
-        raise ConfigError("no model to serve: name one, or --model NAME=PATH")
+        raise ConfigError("no model to serve: name one")
+    if options.get("served_model_name"):
+        found[0] = (options["served_model_name"][0], found[0][1])
     return found
 
 

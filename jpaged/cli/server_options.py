@@ -51,8 +51,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         "--model",
         dest="models",
         action="append",
-        metavar="NAME=PATH",
-        help="another model, with the same engine options; NAME may have a @VERSION",
+        metavar="[NAME=]MODEL",
+        help="the same, or one more with the same engine options; NAME may have a @VERSION",
         **shared,
     )
     parser.add_argument(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 from jpaged import policies
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.client import Described, StepNews
 from jpaged.engine.defaults import sampling_defaults
 from jpaged.engine.door import CheckedRequest, Prompt
@@ -149,7 +150,12 @@ class AsyncLLMEngine(Described):
             terms=terms,
         )
 
-    def stream(self, request: Request, prompt_text: str | None) -> Stream:
+    def stream(
+        self,
+        request: Request,
+        prompt_text: str | None,
+        search: BeamSearchParams | None = None,
+    ) -> Stream:
         """Queues a request that the door let in; see `EngineClient`."""
         if self._stepper.ended.done():
             raise self._death()
@@ -157,7 +163,7 @@ class AsyncLLMEngine(Described):
         for streams in self._homes.values():
             streams.refuse_known(request.id)
         stream = own.open(request, prompt_text)
-        self._stepper.add(request, prompt_text)
+        self._stepper.add(request, prompt_text, search)
         return stream
 
     async def abort(self, request_ids: Iterable[str]) -> None:

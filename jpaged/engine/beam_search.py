@@ -61,6 +61,9 @@ class BeamSearchState:
         tokens = np.array([answer.top_tokens for answer in answers])
         logprobs = np.array([answer.top_logprobs for answer in answers], np.float32)
         continuations = self.beams.advance(tokens, logprobs)
+        if self.is_finished:
+            self._end(scheduler)
+            return
         parents, before = [each.parent for each in continuations], self.live
         for place, sequence in enumerate(before):
             if place not in parents:  # first, for its seat and its pages
@@ -74,6 +77,15 @@ class BeamSearchState:
         ]
         for sequence, continuation in zip(self.live, continuations, strict=True):
             scheduler.extend(sequence, continuation.token)
+
+    def _end(self, scheduler: Scheduler) -> None:
+        """The likeliest beam ends as the best sequence did: a search is counted once."""
+        best, *others = self.live
+        found = self.beams.hypotheses()
+        scheduler.finish(best, found[0].finish_reason if found else "abort")
+        for sequence in others:
+            scheduler.finish(sequence, "abort")
+        self.live = []
 
     def output(self) -> RequestOutput:
         """The sequences found, the best first."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.door import Door
 from jpaged.engine.outputs import RequestOutput
 from jpaged.engine.stats import EngineStats
@@ -127,9 +128,15 @@ class EngineClient(Protocol):
         """Whether it serves no more, and never will."""
         ...
 
-    def stream(self, request: Request, prompt_text: str | None) -> Stream:
+    def stream(
+        self,
+        request: Request,
+        prompt_text: str | None,
+        search: BeamSearchParams | None = None,
+    ) -> Stream:
         """Queues a request that the door let in.  Yields its outputs, of the kind it asked for;
-        deltas are merged, and others replaced, while the reader is slow.
+        deltas are merged, and others replaced, while the reader is slow.  A beam search yields its
+        end alone.
 
         Closing the iterator (`aclose`, cancellation, or forgetting it) aborts the request.  Raises
         `EngineDied`, `RequestFailed`, and `RequestRejected` for what only the engine could see;

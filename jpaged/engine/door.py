@@ -81,6 +81,31 @@ class Door(NamedTuple):
         )
         return request, text
 
+    def admit_search(
+        self,
+        request_id: str,
+        prompt: Prompt,
+        params: BeamSearchParams,
+        *,
+        max_num_seqs: int,
+        arrival: float,
+        priority: int,
+        serial: int,
+        terms: Terms = NO_TERMS,
+    ) -> CheckedRequest:
+        """The same for a beam search.  Raises `RequestRejected`."""
+        sampling = self.beam_sampling(params, max_num_seqs)
+        request, text = self.admit(
+            request_id,
+            prompt,
+            sampling,
+            arrival=arrival,
+            priority=priority,
+            serial=serial,
+            terms=terms,
+        )
+        return dataclasses.replace(request, logprobs_divisor=params.logit_divisor), text
+
     def forked(self, request: Request, new_id: str, seed: int | None, serial: int) -> Request:
         """A request that goes on where another stands.  Raises `RequestRejected`."""
         problems = [*_label_problems(new_id, request.priority, request.arrival)]

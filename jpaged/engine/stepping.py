@@ -12,6 +12,7 @@ from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.client import StepNews
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.outputs import RequestOutput
@@ -50,8 +51,13 @@ class Stepper:
             return 0.0
         return max(0.0, time.monotonic() - max(since, self.engine.executor.latest_compilation))
 
-    def add(self, request: Request, prompt_text: str | None) -> None:
-        self._letters.put(partial(self._add, request, prompt_text))
+    def add(
+        self,
+        request: Request,
+        prompt_text: str | None,
+        search: BeamSearchParams | None = None,
+    ) -> None:
+        self._letters.put(partial(self._add, request, prompt_text, search))
 
     def abort(self, request_ids: list[str]) -> None:
         self._letters.put(partial(self._abort, request_ids))
@@ -102,7 +108,8 @@ class Stepper:
     def _idle_seconds(self) -> float | None:
         """For how long a step would do nothing; None until somebody asks for something."""
         if not self.engine.has_unfinished_requests():
-            return None
+            # of whom the outputs ended (a stop string, a beam), the next step tells
+            return 0 if self.engine.scheduler.ended else None
         wake_at = self.engine.scheduler.wake_at
         if wake_at is None or self.engine.loop.is_underway:
             return 0
@@ -136,11 +143,16 @@ class Stepper:
         if news:
             self._on_news(news)
 
-    def _add(self, request: Request, prompt_text: str | None) -> None:
+    def _add(
+        self, request: Request, prompt_text: str | None, search: BeamSearchParams | None
+    ) -> None:
         try:
             if request.id in self.engine.live:
                 raise RequestRejected(f"request id {request.id!r} is in flight; choose another")
-            self.engine.enqueue(request, prompt_text)
+            if search is None:
+                self.engine.enqueue(request, prompt_text)
+            else:
+                self.engine.enqueue_beam_search(request, (prompt_text, search))
         except RequestRejected as error:
             self._refused[request.id] = str(error)
         except Exception as error:  # this request alone fails

@@ -63,8 +63,8 @@ class RequestRecord:
 
     index: which of the request's samples.  scheduled: when it was first let in.  token_times: when
     each token was said.  pauses: from and until when it was preempted, until None if it never went
-    on.  num_cached: prompt tokens that were found.  Promises (`Terms`) are as they were made, None
-    where there was none.
+    on.  num_cached: prompt tokens that were found.  is_steered: it was told its tokens, a beam of a
+    search, say.  Promises (`Terms`) are as they were made, None where there was none.
     """
 
     request_id: str
@@ -87,6 +87,7 @@ class RequestRecord:
     predicted_tokens: float | None = None
     token_times: tuple[float, ...] = ()
     pauses: tuple[tuple[float, float | None], ...] = ()
+    is_steered: bool = False
 
     @classmethod
     def of(cls, sequence: Sequence, keeps_times: bool = True) -> "RequestRecord":
@@ -112,6 +113,7 @@ class RequestRecord:
             predicted_tokens=terms.predicted_tokens,
             token_times=tuple(timing.tokens) if keeps_times else (),
             pauses=tuple(timing.pauses),
+            is_steered=sequence.is_steered,
         )
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.terms import NO_TERMS, Terms
 
@@ -15,6 +16,7 @@ class Ask:
     model: "", a name, name@version or name@label.  deadline: seconds; then it is aborted.  client:
     whom limits count it for, "" for nobody.  truncate_prompt_tokens: keep so many of the prompt's
     last tokens, -1 for as many as fit.  echo: the protocol gives the prompt back, too.
+    search: how, if it is a beam search; of params then only that counts which has a meaning there.
     """
 
     model: str
@@ -31,3 +33,4 @@ class Ask:
     cache_salt: str = ""
     add_special_tokens: bool = True
     truncate_prompt_tokens: int | None = None
+    search: BeamSearchParams | None = None

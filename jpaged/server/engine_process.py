@@ -101,8 +101,8 @@ class EngineProcess:
             case Ping(), _:
                 busy = self._stepper.busy_seconds if self._stepper else 0.0
                 self._channel.send(Pong(busy))
-            case Add(request, text), Stepper() as stepper:
-                stepper.add(request, text)
+            case Add(request, text, search), Stepper() as stepper:
+                stepper.add(request, text, search)
             case Abort(request_ids), Stepper() as stepper:
                 stepper.abort(request_ids)
             case Call(), Stepper() as stepper:

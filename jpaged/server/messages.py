@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.engine.client import ModelCard, StepNews
 from jpaged.engine.outputs import (
     CompletionOutput,
@@ -44,6 +45,7 @@ class Start(Message):
 class Add(Message):
     request: Request
     prompt_text: str | None
+    search: BeamSearchParams | None = None
 
 
 class Abort(Message):

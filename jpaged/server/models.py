@@ -53,18 +53,25 @@ class Served:
         admission: Admission,
         chat_template: str | None = None,
     ) -> "Served":
-        hf = engine.tokenizer.hf
-        engine.tokenizer.encode("")  # the first call sets the backend up, which no thread may see
+        defaults, tokenizer = sampling_defaults(Path(engine.card.folder)), engine.door.tokenizer
+        if tokenizer is None:
+            return cls(name, version, engine, admission, defaults)
+        tokenizer.encode("")  # the first call sets the backend up, which no thread may see
         return cls(
             name,
             version,
             engine,
             admission,
-            defaults=sampling_defaults(Path(engine.card.folder)),
-            chat_template=chat_template or _template_of(hf),
-            template_words=dict(hf.special_tokens_map),
-            longest_token=max(map(len, engine.tokenizer.backend.get_vocab()), default=1),
+            defaults,
+            chat_template=chat_template or _template_of(tokenizer.hf),
+            template_words=dict(tokenizer.hf.special_tokens_map),
+            longest_token=max(map(len, tokenizer.backend.get_vocab()), default=1),
         )
+
+    @property
+    def has_text(self) -> bool:
+        """False where no tokenizer was loaded: prompts and answers are token ids."""
+        return self.engine.door.tokenizer is not None
 
     @contextmanager
     def hold(self) -> Iterator[None]:

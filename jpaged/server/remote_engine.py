@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, Self
 
 from jpaged import policies
+from jpaged.beam_search_params import BeamSearchParams
 from jpaged.config import EngineConfig
 from jpaged.engine.client import Described, ModelCard, StepNews
 from jpaged.engine.pretended_costs import costs_of
@@ -114,13 +115,18 @@ class RemoteEngine(Described):
                 raise EngineDied(self._death)
             await asyncio.sleep(POLL_SECONDS)
 
-    def stream(self, request: Request, prompt_text: str | None) -> Stream:
+    def stream(
+        self,
+        request: Request,
+        prompt_text: str | None,
+        search: BeamSearchParams | None = None,
+    ) -> Stream:
         """Queues a request that the door let in; see `EngineClient`."""
         if self._child.ended.done():
             raise EngineDied(self._child.ended.result())
         self._streams.refuse_known(request.id)
         try:
-            self._child.send(Add(request, prompt_text))
+            self._child.send(Add(request, prompt_text, search))
         except UNSENDABLE as error:
             raise RequestRejected(f"the request cannot be sent to the engine: {error}") from error
         return self._streams.open(request, prompt_text)

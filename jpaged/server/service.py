@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from jpaged.engine.client import EngineDied, ModelCard, RequestFailed
@@ -88,10 +89,14 @@ class Service:
         if ask.cache_salt:
             prompt["cache_salt"] = ask.cache_salt
         self._num_started += 1
-        return served.engine.door.admit(
+        admit: Any = served.engine.door.admit
+        if ask.search is not None:
+            seats = served.engine.card.max_num_seqs
+            admit = partial(served.engine.door.admit_search, max_num_seqs=seats)
+        return admit(
             self._unique(ask.request_id),
-            prompt,  # type: ignore[arg-type]
-            ask.params,
+            prompt,
+            ask.search or ask.params,
             arrival=arrival,
             priority=ask.priority,
             serial=self._num_started,
@@ -100,6 +105,11 @@ class Service:
 
     async def encode(self, served: Served, ask: Ask) -> tuple[list[int], str | None]:
         """The prompt's tokens, and its text if it came as text or as a chat."""
+        if not served.has_text and (ask.messages is not None or isinstance(ask.prompt, str)):
+            raise RequestRejected(
+                f"{served.name} is served without a tokenizer (--skip-tokenizer-init); send the "
+                "prompt to /v1/completions as token ids"
+            )
         if ask.messages is None:
             assert ask.prompt is not None
             return await encode_prompt(served, ask.prompt, ask)
@@ -113,6 +123,9 @@ class Service:
                 f"{served.name} has no chat template; send a prompt to /v1/completions, or start "
                 "the server with --chat-template"
             )
+        taken = sorted(served.template_words.keys() & ask.template_options.keys())
+        if taken:
+            raise RequestRejected(f"{taken[0]} is the tokenizer's, not the client's to say")
         options = {**served.template_words, **ask.template_options}
         return await self.templates.render(served.chat_template, ask.messages or [], options)
 
@@ -191,7 +204,9 @@ class Started:
         if self._failure is not None:
             raise self._failure
         try:
-            self._stream = self.served.engine.stream(self.request, self.prompt_text)
+            self._stream = self.served.engine.stream(
+                self.request, self.prompt_text, self.ask.search
+            )
             async for output in self._stream:
                 self._note(output)
                 if any(each.finish_reason == "abort" for each in output.outputs):

@@ -71,7 +71,7 @@ class Tracing:
 
 def attributes(exchange: Exchange, started: Started, outcome: str) -> Attributes:
     """Ids, sizes, times and what was asked for; no word of a prompt or an answer."""
-    params, progress, arrival = started.request.params, started.progress, started.request.arrival
+    params, progress, arrival = started.ask.params, started.progress, started.request.arrival
     found: Attributes = {
         "gen_ai.request.id": started.request.id,
         "gen_ai.request.n": params.n,

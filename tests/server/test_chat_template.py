@@ -183,6 +183,18 @@ def test_a_template_that_hangs_holds_no_other_request_up(tmp_path: Path):
     assert status == 400
 
 
+def test_a_template_is_told_what_the_client_says_beside_the_messages(server, monkeypatch):
+    words: dict[str, Any] = {"city": "Köln", "enable_thinking": False, "tools_on": ["a", 1, None]}
+    template = "{{ city }} {{ enable_thinking }} {{ tools_on }} {{ messages[0].content }}"
+    monkeypatch.setattr(server.service.models.find(""), "chat_template", template)
+    with server.client() as client:
+        asked = {"messages": HELLO, "chat_template_kwargs": words}
+        tokens = client.post("/tokenize", json=asked).json()["tokens"]
+        text = client.post("/detokenize", json={"tokens": tokens}).json()["prompt"]
+
+    assert text == "Köln False ['a', 1, None] Hello <b>you</b>"
+
+
 def test_a_model_without_a_template_says_so(server, monkeypatch):
     monkeypatch.setattr(server.service.models.find(""), "chat_template", None)
     with server.client() as client:

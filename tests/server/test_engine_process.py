@@ -15,7 +15,15 @@ from typing import Any
 
 import pytest
 
-from jpaged import LLM, ConfigError, EngineDied, RequestFailed, RequestRejected, UnsupportedModel
+from jpaged import (
+    LLM,
+    BeamSearchParams,
+    ConfigError,
+    EngineDied,
+    RequestFailed,
+    RequestRejected,
+    UnsupportedModel,
+)
 from jpaged.assets import DEMO_MODEL
 from jpaged.engine.client import EngineClient, StepNews
 from jpaged.engine.outputs import RequestOutput
@@ -121,6 +129,22 @@ def test_a_servers_process_imports_no_jax():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_a_beam_search_travels_there_and_back(remote, loop):
+    search = BeamSearchParams(beam_width=3, max_tokens=6, length_penalty=0.5, stop_token_ids=[1])
+
+    async def searched() -> list[RequestOutput]:
+        request, text = remote.door.admit_search(
+            "a", TEXT, search, max_num_seqs=8, arrival=time.monotonic(), priority=0, serial=0
+        )
+        return await read(remote.stream(request, text, search))
+
+    [output] = loop.run(searched())
+
+    assert output.finished and output.prompt == TEXT
+    assert [len(each.token_ids) for each in output.outputs] == [6, 6, 6]
+    assert len({tuple(each.token_ids) for each in output.outputs}) == 3
 
 
 def test_greedy_tokens_are_those_of_llm_generate(loop):

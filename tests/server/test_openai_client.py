@@ -5,9 +5,9 @@ from typing import Any
 
 import openai
 import pytest
-from servers import DEMO, Running
+from servers import DEMO, Running, eventually
 
-from jpaged import LLM, SamplingParams
+from jpaged import LLM, BeamSearchParams, SamplingParams
 
 PROMPTS = ["Once upon a time", "One rainy morning", "The old fox"]
 HELLO: Any = [{"role": "user", "content": "Tell me a story about a fox."}]
@@ -314,3 +314,84 @@ def test_errors_are_the_clients_own(client):
         client.completions.create(model="demo", prompt="word " * 2000, stream=True)
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="demo", input="Hi")
+
+
+SEARCH = BeamSearchParams(beam_width=3, max_tokens=12, temperature=1.0, length_penalty=0.6)
+
+
+def ended(server: Running, *reasons: str) -> float:
+    """How many sequences did, by /metrics."""
+    with server.client() as http:
+        lines = http.get("/metrics").text.splitlines()
+    counts = [each for each in lines if each.startswith("vllm:request_success_total")]
+    named = [each for each in counts if any(f'"{reason}"' in each for reason in reasons)]
+    assert len(named) == len(reasons)
+    return sum(float(each.split()[-1]) for each in named)
+
+
+def test_a_beam_search_finds_what_the_offline_engine_finds(client, llm, demo_server):
+    expected = llm.beam_search(PROMPTS[:2], SEARCH)
+    successes, aborts = ended(demo_server, "stop", "length"), ended(demo_server, "abort")
+
+    answer = client.completions.create(
+        model="demo",
+        prompt=PROMPTS[:2],
+        n=3,
+        max_tokens=12,
+        temperature=1.0,
+        logprobs=0,
+        extra_body={"use_beam_search": True, "length_penalty": 0.6, "return_token_ids": True},
+    )
+
+    found = [sequence for output in expected for sequence in output.sequences]
+    assert [choice.text for choice in answer.choices] == [sequence.text for sequence in found]
+    assert len({choice.text for choice in answer.choices}) == 6
+    for choice, sequence in zip(answer.choices, found, strict=True):
+        assert choice.logprobs and choice.logprobs.token_logprobs
+        assert sum(choice.logprobs.token_logprobs) == pytest.approx(sequence.cum_logprob, abs=1e-3)
+        assert choice.finish_reason == sequence.finish_reason
+    # whom others overtake was not aborted, and a search is one success
+    assert eventually(lambda: ended(demo_server, "stop", "length") == successes + 2)
+    assert ended(demo_server, "abort") == aborts
+
+
+def test_a_chat_may_be_searched_too(client, llm):
+    tokenizer = llm.llm_engine.need_tokenizer()
+    text = tokenizer.render_chat(HELLO, add_generation_prompt=True)
+    prompt = tokenizer.encode(text, add_special_tokens=False)
+    [expected] = llm.beam_search([prompt], SEARCH)
+
+    answer = client.chat.completions.create(
+        model="demo",
+        messages=HELLO,
+        n=3,
+        max_tokens=12,
+        temperature=1.0,
+        logprobs=True,
+        extra_body={"use_beam_search": True, "length_penalty": 0.6},
+    )
+
+    texts = [choice.message.content for choice in answer.choices]
+    assert texts == [sequence.text for sequence in expected.sequences]
+    assert answer.choices[0].logprobs.content[0].top_logprobs == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"stream": True}, "cannot be streamed"),
+        ({"top_k": 5}, "top_k"),
+        ({"stop": ["."]}, "stop"),
+        ({"logprobs": 2}, "ask for none beside it"),
+        ({"logprobs": 0, "echo": True}, "scores no prompts"),
+        ({"n": 5}, "beam_width=5 is over the engine's 4 seats"),
+        ({"length_penalty": 1e9}, "length_penalty"),
+    ],
+)
+def test_what_a_beam_search_cannot_follow_is_refused_by_name(demo_server, fields, said):
+    asked = {"prompt": "Once", "n": 2, "max_tokens": 5, "use_beam_search": True, **fields}
+    with demo_server.client() as http:
+        answer = http.post("/v1/completions", json=asked)
+
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]

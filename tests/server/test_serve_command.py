@@ -164,7 +164,7 @@ def engines_of(server: Process) -> list[psutil.Process]:
     ("flags", "said"),
     [
         ((), "no model to serve"),
-        (("--model", "demo"), "write NAME=PATH"),
+        (("--model", "fox="), "write MODEL, or NAME=PATH"),
         (("/nowhere",), "/nowhere is no folder"),
         (("demo", "--max-num-seqs", "0"), "max_num_seqs"),
         (("demo", "--pretend", "magic"), "magic"),

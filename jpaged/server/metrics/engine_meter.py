@@ -67,7 +67,8 @@ class EngineMeter:
             self._spoke.pop(request_id, None)
         self._take_outputs(news.outputs, now)
         for record in news.ended:
-            if record.request_id not in news.failed:  # counted by the service, as an error
+            # one that failed is counted by the service, as an error
+            if record.request_id not in news.failed and not _is_overtaken(record, news):
                 self._take_ended(record)
         self._mark(now)
 
@@ -158,6 +159,12 @@ class EngineMeter:
         found = Counter(totals(self.stats))
         found.update(self.before)
         return found
+
+
+def _is_overtaken(record: RequestRecord, news: StepNews) -> bool:
+    """Whether it was a beam that others of its search were better than."""
+    is_dropped = record.is_steered and record.finish_reason == "abort"
+    return is_dropped and record.request_id not in news.aborted
 
 
 def totals(stats: EngineStats) -> dict[str, int]:

@@ -79,7 +79,7 @@ class Metrics(Collector):
         if outcome == "failed":
             meter.finished["error"] += started.request.params.num_samples
         if outcome == "finished":
-            meter.asked_samples.add(started.request.params.n)
+            meter.asked_samples.add(started.ask.params.n)
             meter.asked_tokens.add(started.request.max_tokens)
             meter.max_generated_tokens.add(max(progress.num_tokens_of.values(), default=0))
 

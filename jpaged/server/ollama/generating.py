@@ -99,7 +99,7 @@ class Writer:
 
     def __init__(self, body: Generating, started: Started, chunk: Chunk):
         self.body, self.started, self._new = body, started, chunk
-        self.spelling = Spelling(started.served.engine.tokenizer, False)
+        self.spelling = Spelling(started.served.engine.door.tokenizer)
 
     async def lines(self) -> AsyncIterator[bytes]:
         async for output in self.started.deltas():

@@ -11,6 +11,7 @@ from jpaged.server.answering import GENERATES, Route, answers, service_of, strea
 from jpaged.server.ask import Ask
 from jpaged.server.collecting import together
 from jpaged.server.errors import ApiError
+from jpaged.server.models import Served
 from jpaged.server.openai import translate
 from jpaged.server.openai.answers import (
     FINGERPRINT,
@@ -27,6 +28,7 @@ from jpaged.server.openai.answers import (
 )
 from jpaged.server.openai.logprobs import Spelling, chat_logprobs
 from jpaged.server.openai.protocol import ChatCompletionRequest
+from jpaged.server.openai.searching import search_of
 from jpaged.server.service import Started
 from jpaged.server.sse import DONE, event
 
@@ -40,24 +42,26 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request) 
     service = service_of(request)
     served = service.models.find(body.model or "")
     name = f"chatcmpl-{translate.base_id(request, body)}"
-    started = await service.start([ask_of(body, request, name, served.defaults)])
+    started = await service.start([ask_of(body, request, name, served)])
     writer = Writer(body, name, started)
     return await stream_or_whole(
         request, started, writer.chunks() if body.stream else None, writer.answer
     )
 
 
-def ask_of(body: ChatCompletionRequest, request: Request, name: str, defaults: dict) -> Ask:
+def ask_of(body: ChatCompletionRequest, request: Request, name: str, served: Served) -> Ask:
     if (body.n or 1) > limits.MAX_SAMPLES:
         raise ApiError(400, f"n is over the limit of {limits.MAX_SAMPLES}.", "n")
     # what the request leaves open: the checkpoint's most, or the rest of the context
-    most = body.max_completion_tokens or body.max_tokens or defaults.get("max_tokens")
+    most = body.max_completion_tokens or body.max_tokens or served.defaults.get("max_tokens")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    params = translate.sampling(body, served.defaults, max_tokens=most, logprobs=logprobs)
     return Ask(
         **translate.common(request, body),
         prompt=None,
         messages=[message.plain() for message in body.messages],
-        params=translate.sampling(body, defaults, max_tokens=most, logprobs=logprobs),
+        params=params,
+        search=search_of(body, params, served.engine.card.max_model_len),
         request_id=name,
         template_options=body.template_options(),
         echo=body.echo,
@@ -72,7 +76,7 @@ class Writer:
         self.body, self.name, self.started = body, name, started
         self.created, self.model = now(), body.model or started[0].served.name
         self.spelling = Spelling(
-            started[0].served.engine.tokenizer, bool(body.return_tokens_as_token_ids)
+            started[0].served.engine.door.tokenizer, bool(body.return_tokens_as_token_ids)
         )
         self.tally = Tally()
         self._begun: set[int] = set()  # choices whose role was told

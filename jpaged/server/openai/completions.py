@@ -12,6 +12,7 @@ from jpaged.server.answering import GENERATES, Route, answers, service_of, strea
 from jpaged.server.ask import Ask
 from jpaged.server.collecting import together
 from jpaged.server.errors import ApiError
+from jpaged.server.models import Served
 from jpaged.server.openai import translate
 from jpaged.server.openai.answers import (
     FINGERPRINT,
@@ -25,6 +26,7 @@ from jpaged.server.openai.answers import (
 )
 from jpaged.server.openai.logprobs import Spelling, completion_logprobs
 from jpaged.server.openai.protocol import CompletionRequest
+from jpaged.server.openai.searching import search_of
 from jpaged.server.service import Started
 from jpaged.server.sse import DONE, event
 
@@ -38,26 +40,28 @@ async def create_completion(body: CompletionRequest, request: Request) -> Respon
     service = service_of(request)
     served = service.models.find(body.model or "")
     name = f"cmpl-{translate.base_id(request, body)}"
-    started = await service.start(asks_of(body, request, name, served.defaults))
+    started = await service.start(asks_of(body, request, name, served))
     writer = Writer(body, name, started)
     return await stream_or_whole(
         request, started, writer.chunks() if body.stream else None, writer.answer
     )
 
 
-def asks_of(body: CompletionRequest, request: Request, name: str, defaults: dict) -> list[Ask]:
+def asks_of(body: CompletionRequest, request: Request, name: str, served: Served) -> list[Ask]:
     prompts = split(body.prompt)
     if len(prompts) * (body.n or 1) > limits.MAX_SAMPLES:
         raise ApiError(
             400, f"{len(prompts)} prompts x n is over the limit of {limits.MAX_SAMPLES}.", "n"
         )
-    params, shared = params_of(body, defaults), translate.common(request, body)
+    params, shared = params_of(body, served.defaults), translate.common(request, body)
+    search = search_of(body, params, served.engine.card.max_model_len)
     return [
         Ask(
             **shared,
             prompt=prompt,
             messages=None,
             params=params,
+            search=search,
             request_id=f"{name}-{at}",
             echo=bool(body.echo),
             add_special_tokens=body.add_special_tokens,
@@ -89,9 +93,9 @@ class Writer:
         self.body, self.name, self.started = body, name, started
         self.created, self.n = now(), body.n or 1
         self.model = body.model or started[0].card.name
-        self.spelling = Spelling(
-            started[0].served.engine.tokenizer, bool(body.return_tokens_as_token_ids)
-        )
+        self.tokenizer = started[0].served.engine.door.tokenizer
+        self.spelling = Spelling(self.tokenizer, bool(body.return_tokens_as_token_ids))
+        self.gives_ids = body.return_token_ids or self.tokenizer is None
         self.tally = Tally()
         self._num_chars: dict[int, int] = {}  # of each choice, so far
 
@@ -143,7 +147,7 @@ class Writer:
             )
         if not body.stream:
             choice.token_ids = choice.prompt_token_ids = choice.prompt_logprobs = None
-        if body.return_token_ids:
+        if self.gives_ids:
             choice.token_ids = sample.token_ids
             choice.prompt_token_ids = output.prompt_token_ids if is_first else UNSET
         if body.prompt_logprobs is not None and is_first:
@@ -154,5 +158,7 @@ class Writer:
         started = self.started[at]
         if started.prompt_text is not None and self.body.truncate_prompt_tokens is None:
             return started.prompt_text
-        tokenizer, skips = started.served.engine.tokenizer, self.body.skip_special_tokens
-        return tokenizer.decode(output.prompt_token_ids, skip_special_tokens=skips)
+        if self.tokenizer is None:
+            return ""
+        skips = self.body.skip_special_tokens
+        return self.tokenizer.decode(output.prompt_token_ids, skip_special_tokens=skips)

@@ -14,13 +14,14 @@ from jpaged.server.openai.answers import (
 
 
 class Spelling:
-    """How a token is written: as its text, or as "token_id:17", which tells equal texts apart."""
+    """How a token is written: as its text, or as "token_id:17", which tells equal texts apart, and
+    is all that there is without a tokenizer."""
 
-    def __init__(self, tokenizer: Tokenizer, as_ids: bool = False):
+    def __init__(self, tokenizer: Tokenizer | None, as_ids: bool = False):
         self.tokenizer, self.as_ids = tokenizer, as_ids
 
     def of(self, token: int, logprob: Logprob | None = None) -> str:
-        if self.as_ids:
+        if self.as_ids or self.tokenizer is None:
             return f"token_id:{token}"
         if logprob is not None and logprob.decoded_token is not None:
             return logprob.decoded_token
@@ -75,7 +76,11 @@ def chat_logprobs(
 
 def _ranked(position: PositionLogprobs, most: int, spelling: Spelling) -> list[TopLogprob]:
     ranked = sorted(position.items(), key=lambda each: each[1].rank or 0)
-    texts = [(spelling.of(token, each), each) for token, each in ranked if (each.rank or 0) <= most]
+    texts = [
+        (spelling.of(token, each), each)
+        for token, each in ranked
+        if each.rank is not None and each.rank <= most  # a beam search ranks sequences, no tokens
+    ]
     return [TopLogprob(text, finite(each.logprob), _bytes(text)) for text, each in texts]
 
 

@@ -27,9 +27,13 @@ Prompts = (
     | Annotated[list[str], Field(min_length=1, max_length=limits.MAX_PROMPTS)]
     | Annotated[list[list[TokenId]], Field(min_length=1, max_length=limits.MAX_PROMPTS)]
 )
-# what a template may be told by a client; anything else could reach names that it did not expect
-TEMPLATE_WORDS = frozenset(
-    {"enable_thinking", "thinking", "reasoning_effort", "date_string", "preserve_thinking"}
+TemplateWord = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+Scalar = bool | int | float | str | None
+# names that a template has from the renderer, which no client's word may hide
+RENDERERS = frozenset(
+    "messages tools documents conversation conversations chat_template tokenize self "
+    "add_generation_prompt continue_final_message return_assistant_tokens_mask "
+    "range dict lipsum cycler joiner namespace raise_exception strftime_now".split()
 )
 
 
@@ -64,6 +68,8 @@ class Sampling(Strict):
     min_p: Number | None = None
     repetition_penalty: Number | None = None
     best_of: Annotated[int, Field(ge=1, le=limits.MAX_SAMPLES)] | None = None
+    use_beam_search: bool = Field(default=False, description="`n` is the width.")
+    length_penalty: Number = Field(default=1.0, description="Of a beam search.")
     stop_token_ids: TokenIds | None = None
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
@@ -85,7 +91,6 @@ class Sampling(Strict):
     )
 
     # named, so that the refusal can say more than "unknown"
-    use_beam_search: bool = False
     response_format: Any = None
     structured_outputs: Any = None
     chat_template: Any = None
@@ -108,15 +113,12 @@ class Sampling(Strict):
             )
         for name, value, why in (
             ("structured_outputs", self.structured_outputs, "is not there yet."),
-            (
-                "use_beam_search",
-                self.use_beam_search or None,
-                "is not served; use LLM.beam_search.",
-            ),
             ("chat_template", self.chat_template, "is the server's to choose (--chat-template)."),
         ):
             if value is not None:
                 raise ApiError(400, f"{name} {why}", name)
+        if self.length_penalty != 1 and not self.use_beam_search:
+            raise ApiError(400, "length_penalty is for use_beam_search=true.", "length_penalty")
         if self.stream_options is not None and not self.stream:
             raise ApiError(
                 400, "stream_options may only be set together with stream=true.", "stream_options"
@@ -188,18 +190,19 @@ class Chat(Strict):
     messages: Annotated[list[Message], Field(min_length=1, max_length=limits.MAX_MESSAGES)]
     add_generation_prompt: bool = True
     continue_final_message: bool = False
-    chat_template_kwargs: dict[str, bool | int | float | str | None] | None = None
+    chat_template_kwargs: (
+        Annotated[dict[TemplateWord, Scalar | list[Scalar]], Field(max_length=64)] | None
+    ) = Field(default=None, description="What the template is told beside the messages.")
     reasoning_effort: ShortText | None = None
 
     def template_options(self) -> dict[str, Any]:
         """Raises `ApiError` for what a client may not tell a template."""
         given = dict(self.chat_template_kwargs or {})
-        unknown = sorted(set(given) - TEMPLATE_WORDS)
-        if unknown:
+        taken = sorted(set(given) & RENDERERS)
+        if taken:
             raise ApiError(
                 400,
-                f"chat_template_kwargs has {unknown[0][:100]!r}; it may have "
-                f"{', '.join(sorted(TEMPLATE_WORDS))}.",
+                f"chat_template_kwargs has {taken[0]!r}, which is not the client's to say.",
                 "chat_template_kwargs",
             )
         if self.add_generation_prompt and self.continue_final_message:

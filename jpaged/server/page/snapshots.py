@@ -164,7 +164,7 @@ def _row(started: Started, parts: list[Holding], shared: set[int], now: float) -
     pages = {page for part in parts for page in part.pages}
     return Row(
         id=started.request.id,
-        state=state_of(bool(pages), started.progress, started.request.params.n),
+        state=state_of(bool(pages), started.progress, started.ask.params.n),
         seconds=now - started.request.arrival,
         num_prompt=len(started.request.prompt),
         num_said=started.progress.num_tokens,
