@@ -39,6 +39,7 @@ TOKENS = (16, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8
 FEW_SEQUENCES, FEW_TOKENS = 8, 256
 # Pages of a sequence: a table of up to 512 columns is cheap to send whole.
 PAGES = (512,)
+MOST_REMEMBERED = 4096  # shapes of which the bucket is known without looking
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,9 @@ class BucketLadder:
         pages = max([len(sequence.pages) for sequence, _ in batch.items])
         return self.fit_shape(batch.num_tokens, batch.num_sequences, pages)
 
-    @functools.cache  # noqa: B019  (an engine has one ladder, and asks at every step)
+    # of the shapes that were asked for lately, which are those that will be: a simulated day has
+    # millions of them
+    @functools.lru_cache(MOST_REMEMBERED)  # noqa: B019  (an engine has one ladder)
     def fit_shape(self, num_tokens: int, num_sequences: int, pages: int) -> Bucket:
         """The cheapest bucket for a batch of this shape; one token each where they are equal."""
         need = Bucket(num_tokens, num_sequences, pages)

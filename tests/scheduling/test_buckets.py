@@ -6,7 +6,7 @@ import pytest
 from filler import a_request
 
 from jpaged.scheduling.batch import ScheduledBatch
-from jpaged.scheduling.buckets import Bucket, BucketLadder
+from jpaged.scheduling.buckets import MOST_REMEMBERED, Bucket, BucketLadder
 from jpaged.scheduling.request import Sequence
 
 LIMITS = [(2048, 128, 64), (1, 1, 1), (16, 1, 4), (17, 16, 7), (100, 100, 513), (8192, 256, 2048)]
@@ -132,3 +132,12 @@ def test_a_batch_beyond_the_limits_is_an_error_that_names_both():
 
 def test_a_bucket_prints_briefly():
     assert str(Bucket(16, 8, 64)) == "T16·B8·N64"
+
+
+def test_of_all_the_shapes_there_are_only_the_latest_are_remembered():
+    ladder = BucketLadder.build(128, 128, 512)
+    for pages in range(1, 65):
+        for rows in range(1, 129):
+            assert ladder.fit_shape(rows, rows, pages).num_sequences >= rows
+
+    assert 64 * 128 > MOST_REMEMBERED == BucketLadder.fit_shape.cache_info().currsize
