@@ -14,6 +14,7 @@ import copy
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,17 +100,21 @@ class Replay:
         self._settle()
         rest = [line for line in self._lines[self._at :] if line.get("call") == "enqueue"]
         arrivals = [request_of(line["request"]) for line in rest]
-        scheduler = copy.deepcopy(self.engine.scheduler)
+        scheduler = self.engine.scheduler
+        # all but its policy, which another one replaces: it may hold what cannot be copied
+        scheduler = copy.deepcopy(scheduler, {id(scheduler.policy): scheduler.policy})
         return go_on(scheduler, policy, cost_model, self._fates(), arrivals, self._now)
 
     def branch(self, policy: Policy | None = None) -> LLMEngine:
         """An engine that goes on from here, with what is in flight; close it first.
 
-        It shares weights with `engine`.  Steps under way end before; therefore the replay itself
-        cannot go on then, and `run` raises `ReplayDiverged`.
+        It shares weights with `engine`, and its clock goes on from the recorded instant, however
+        long this took, and for every branch anew.  Steps under way end before; therefore the replay
+        itself cannot go on then, and `run` raises `ReplayDiverged`.
         """
         self._settle()
-        return self.engine.branch(policy=policy)
+        moment = replace(self.engine.snapshot(), taken_at=self._now)
+        return self.engine.branch(moment, policy)
 
     def close(self) -> None:
         self.engine.close()

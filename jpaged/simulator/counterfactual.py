@@ -9,6 +9,7 @@ from jpaged.scheduling.events import RequestRecord
 from jpaged.scheduling.policy import Policy
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.scheduler import Scheduler
+from jpaged.simulator.copies import copy_of
 from jpaged.simulator.replica import Replica, serve_alone
 from jpaged.simulator.result import Result
 
@@ -26,13 +27,14 @@ def go_on(
 ) -> Result:
     """Serves what is in flight and what is still to arrive, to the end.
 
-    scheduler: with no step under way; it is used up.  now: seconds on the clock of the arrivals.
-    Raises `ConfigError` for sequences that somebody steers: nobody is there to do it.
+    scheduler: with no step under way; it is used up.  policy: a copy of it decides.  now: seconds
+    on the clock of the arrivals.  Raises `ConfigError` for sequences that somebody steers: nobody
+    is there to do it.
     """
     steered = sorted({each.request.id for each in scheduler.queues if each.is_steered})
     if steered:
         raise ConfigError(f"requests {', '.join(steered)} are steered; that cannot be simulated")
-    scheduler.policy = resolve(policy)
+    scheduler.policy = copy_of(resolve(policy), "policy")
     scheduler.costs = Costs(cost_model, scheduler.buckets)
     result = Result()
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,29 @@ def test_from_any_step_it_may_go_its_own_way(recording, until):
         assert again and again.keys() <= in_flight
         with pytest.raises(ReplayDiverged, match="begin anew"):
             replay.run()
+
+
+def test_branches_go_on_from_the_recorded_instant(recording, tmp_path):
+    """Of a machine whose clock shows a day more; and all of them, however long the first ran."""
+    lines = [json.loads(line) for line in recording[0].read_text().splitlines()]
+    for line in lines:
+        if "request" in line:
+            line["request"]["arrival"] += 86_400
+        line |= {"times": [time + 86_400 for time in line["times"]]} if "times" in line else {}
+    path = tmp_path / "before.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+
+    with Replay(path, **QUIET) as replay:
+        replay.run(until=10)
+        instant = replay.engine.records[-1].end
+        for policy in (Fcfs(), ShortestFirst()):
+            begun = time.monotonic()
+            with replay.branch(policy) as other:
+                while other.has_unfinished_requests():
+                    other.step()
+                start, ended = other.records[0].start, list(other.ended)
+            assert 0 <= start - instant < time.monotonic() - begun
+            assert ended and all(0 < each.latency < 3600 for each in ended if each.latency)
 
 
 def test_the_rest_may_be_simulated_under_another_policy(recording):
