@@ -55,31 +55,57 @@ class Bins:
 
 
 def levels(bins: Bins, result: Result) -> dict[str, Means]:
-    """Means over the time of steps, all replicas together; None where no step ran."""
-    total: dict[str, Means] = {name: [None] * bins.count for name in LEVELS}
+    """Means over the time of steps, all replicas together; None where there was no step at all.
+
+    A replica without a step in some bin is still there, as its latest step left it.
+    """
     replicas = result.run_on or [0] * len(result.records)
-    for replica in sorted(set(replicas)):
-        pairs = zip(result.records, replicas, strict=True)
-        records = [record for record, ran_on in pairs if ran_on == replica]
-        for name, means in _levels_of(bins, records).items():
-            both = zip(total[name], means, strict=True)
-            total[name] = [a if b is None else (a or 0.0) + b for a, b in both]
-    return total
+    by_replica: dict[int, list[StepRecord]] = {}
+    for record, replica in zip(result.records, replicas, strict=True):
+        by_replica.setdefault(replica, []).append(record)
+    if not by_replica:
+        return {name: [None] * bins.count for name in LEVELS}
+    rows = [_rows(bins, records) for records in by_replica.values()]
+    num_unused = result.about.get("num_replicas", 1) - len(rows)
+    rows += [[_empty(result.about.get("num_pages", 0))] * bins.count] * num_unused
+    total = [[sum(parts) for parts in zip(*each, strict=True)] for each in zip(*rows, strict=True)]
+    return {name: [row[index] for row in total] for index, name in enumerate(LEVELS)}
 
 
-def _levels_of(bins: Bins, records: Sequence[StepRecord]) -> dict[str, Means]:
+def _rows(bins: Bins, records: Sequence[StepRecord]) -> list[list[float]]:
+    """The levels of one replica, a row a bin."""
     covered = [0.0] * bins.count
-    sums = {name: [0.0] * bins.count for name in LEVELS}
+    sums = [[0.0] * len(LEVELS) for _ in range(bins.count)]
+    last: dict[int, StepRecord] = {}  # to end in a bin
     for record in records:
         values = [getattr(record, name) for name in LEVELS]
         for index, seconds in bins.overlaps(record.start, record.end):
             covered[index] += seconds
-            for name, value in zip(LEVELS, values, strict=True):
-                sums[name][index] += value * seconds
-    return {
-        name: [part / whole if whole else None for part, whole in zip(parts, covered, strict=True)]
-        for name, parts in sums.items()
-    }
+            sums[index] = [a + b * seconds for a, b in zip(sums[index], values, strict=True)]
+        last[bins.index(record.end)] = record
+    rest, rows = _empty(_num_pages(records[0])), []
+    for index in range(bins.count):
+        if index in last:
+            rest = _left_by(last[index])
+        whole = covered[index]
+        rows.append([part / whole for part in sums[index]] if whole else rest)
+    return rows
+
+
+def _empty(num_pages: int) -> list[float]:
+    return [0, 0, 0, 0, num_pages]
+
+
+def _left_by(record: StepRecord) -> list[float]:
+    """The levels after a step, until the next one; who waited then waits."""
+    held, idle = record.pages_held_after, record.pages_idle_after
+    if held is None or idle is None:
+        held, idle = record.pages_held, record.pages_idle
+    return [0, record.num_waiting, held, idle, _num_pages(record) - held - idle]
+
+
+def _num_pages(record: StepRecord) -> int:
+    return record.pages_held + record.pages_idle + record.pages_free
 
 
 def rates(bins: Bins, records: Iterable[StepRecord]) -> dict[str, list[float]]:

@@ -13,7 +13,8 @@ class StepRecord:
 
     `slots_held` counts token places in held pages, `slots_used` those that hold a token some
     sequence reads; a shared page counts once in both.  `pages_unshared` is what the sequences
-    would hold if each page had one holder.
+    would hold if each page had one holder.  All that is as full as it is during the step; *after*
+    is when it has answered and those who ended have left, None in logs that do not say.
     """
 
     index: int
@@ -35,6 +36,8 @@ class StepRecord:
     pages_copied: int = 0
     pages_swapped_out: int = 0
     pages_swapped_in: int = 0
+    pages_held_after: int | None = None
+    pages_idle_after: int | None = None
 
     @property
     def waste(self) -> float:

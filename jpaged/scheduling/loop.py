@@ -76,8 +76,8 @@ class ServingLoop[Handle]:
 
     ahead: how many steps may be scheduled beyond the one whose tokens are awaited, 0 or 1.  sleep:
     for a while, because the policy wants to wait; never longer than MOST_ASLEEP at once, since
-    somebody may arrive meanwhile.  stopwatch: what `seconds` is measured with; unlike the
-    clock, nothing depends on what it says.
+    somebody may arrive meanwhile.  stopwatch: what `seconds` is measured with, and the policy's;
+    unlike the clock, nothing depends on what it says.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ServingLoop[Handle]:
         ahead: int = 0,
         on_finish: Callable[[Sequence], None] = lambda _: None,
         sleep: Callable[[float], None] = lambda _: None,
-        stopwatch: Callable[[], float] = lambda: 0.0,
+        stopwatch: Callable[[], float] | None = None,
     ):
         self.scheduler = scheduler
         self.executor = executor
@@ -98,7 +98,8 @@ class ServingLoop[Handle]:
         self.ahead = ahead
         self.on_finish = on_finish
         self.sleep = sleep
-        self.stopwatch = stopwatch
+        self.stopwatch = stopwatch or (lambda: 0.0)
+        scheduler.counsel.stopwatch = stopwatch
         self.seconds = Seconds()
         self.num_steps = 0
         self.watchers: list[Watcher] = []
@@ -213,6 +214,7 @@ class ServingLoop[Handle]:
 
     def _record(self, step: Underway[Handle], advanced: list[Sequence]) -> None:
         start, self._last_end = max(step.start, self._last_end), self.clock()
+        pool = self.scheduler.pool
         record = StepRecord(
             index=self.num_steps,
             start=start,
@@ -227,6 +229,8 @@ class ServingLoop[Handle]:
             pages_copied=len(step.batch.page_copies),
             pages_swapped_out=sum(len(pages) for _, pages in step.batch.swap_outs),
             pages_swapped_in=sum(len(pages) for _, _, pages in step.batch.swap_ins),
+            pages_held_after=pool.num_held,
+            pages_idle_after=pool.num_idle,
             **step.memory,
         )
         for watcher, seen in step.sights:

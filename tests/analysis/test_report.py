@@ -14,6 +14,7 @@ from jpaged.analysis import report
 from jpaged.analysis.distributions import quantile
 from jpaged.analysis.frame import asset
 from jpaged.analysis.report import SCRIPTS, report_data, stretch
+from jpaged.analysis.series import NUM_BINS, Bins, levels
 from jpaged.simulator import Result
 
 SECTIONS = ["summary", "latency", "time", "goodput", "fairness", "padding", "requests", "pages"]
@@ -190,7 +191,7 @@ def test_levels_over_time_are_means_over_time():
 
     assert waiting[:20] == pytest.approx([4.0] * 20)
     assert waiting[20:80] == pytest.approx([8.0] * 60)
-    assert set(waiting[81:]) == {None}, "no step ran"
+    assert set(waiting[81:]) == {8}, "no step ran, and so nobody was let in"
 
 
 def test_pages_of_all_replicas_are_counted_together():
@@ -312,3 +313,33 @@ def test_a_browser_draws_a_run_in_which_nothing_came_of_anything(tmp_path):
     page, complaints = in_browser((tmp_path / "r.html").read_text(), tmp_path)
 
     assert complaints == [] and page.count("<canvas") == 1
+
+
+def test_a_replica_that_idles_is_still_there_with_its_pages():
+    """One of three serves for ten seconds, one for the first only, one never."""
+    pages = {"pages_held": 6, "pages_idle": 1, "pages_free": 3}
+    left = {"pages_held_after": 2, "pages_idle_after": 4}
+    records = [a_step_record(i, i + 1, num_sequences=2, num_waiting=1, **pages) for i in range(10)]
+    records.insert(1, a_step_record(0, 1, num_sequences=1, **pages, **left))
+    result = Result(
+        [a_request_record(last_token=10.0)],
+        records,
+        run_on=[0, 1, *[0] * 9],
+        about={"num_replicas": 3, "num_pages": 10},
+    )
+
+    found = levels(Bins.over(result, count=5), result)
+
+    assert found["num_sequences"] == [3, 2, 2, 2, 2] and found["num_waiting"] == [1] * 5
+    assert found["pages_held"] == [12, 8, 8, 8, 8]
+    assert found["pages_idle"] == [2, 5, 5, 5, 5]
+    assert found["pages_free"] == [16, 17, 17, 17, 17]
+
+
+def test_pages_of_a_cluster_are_always_as_many():
+    result = a_run(9, num_replicas=4, trace_pages=False)
+    found = levels(Bins.over(result), result)
+
+    pages = zip(*(found[name] for name in ("pages_held", "pages_idle", "pages_free")), strict=True)
+    assert [sum(each) for each in pages] == pytest.approx([4 * 40] * NUM_BINS)
+    assert sum(each == 0 for each in found["num_waiting"]) > 0
