@@ -17,6 +17,7 @@ from jpaged.errors import CompiledAfterWarmup as CompiledAfterWarmup
 from jpaged.errors import ConfigError as ConfigError
 from jpaged.errors import EngineDied as EngineDied
 from jpaged.errors import PolicyWarning as PolicyWarning
+from jpaged.errors import PolicyWrote as PolicyWrote
 from jpaged.errors import ReplayDiverged as ReplayDiverged
 from jpaged.errors import RequestFailed as RequestFailed
 from jpaged.errors import RequestRejected as RequestRejected
@@ -34,6 +35,7 @@ from jpaged.engine.replaying import Replay as Replay
 from jpaged.engine.snapshot import Snapshot as Snapshot
 from jpaged.engine.stats import EngineStats as EngineStats
 from jpaged.errors import SnapshotMismatch as SnapshotMismatch
+from jpaged.scheduling.event_log import EventLog as EventLog
 from jpaged.scheduling.events import RequestRecord as RequestRecord
 from jpaged.scheduling.events import StepRecord as StepRecord
 from jpaged.scheduling.prefix import CachedPage as CachedPage

@@ -26,7 +26,12 @@ class SnapshotMismatch(ValueError):
 
 
 class PolicyWarning(UserWarning):
-    """A scheduling policy raised; the engine replaced it with first come, first served."""
+    """A scheduling policy raised; the engine replaced it with first come, first served.  Or it
+    proposed what is no wish."""
+
+
+class PolicyWrote(RuntimeError):
+    """A scheduling policy has written to what it was given to read, and nothing can be served."""
 
 
 class RequestFailed(RuntimeError):

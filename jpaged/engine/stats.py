@@ -14,7 +14,8 @@ class EngineStats:
     num_swaps_refused: preemptions that wanted to swap and found no room on the host.  num_swapped:
     of the waiting, those whose pages are on the host.  num_compiled: programs that were compiled,
     those before the first request, too.  num_compiled_late: how often requests had to wait for it.
-    seconds: the host's, since the engine was made or restored.
+    seconds: the host's, since the engine was made or restored; policy_seconds: those of them that
+    the policy took to answer what it was asked.
     """
 
     num_running: int
@@ -29,6 +30,7 @@ class EngineStats:
     num_compiled: int = 0
     num_compiled_late: int = 0
     seconds: Seconds = field(default_factory=Seconds)
+    policy_seconds: float = 0.0
 
     @property
     def prefix_cache_hit_rate(self) -> float:
@@ -53,4 +55,5 @@ class EngineStats:
             num_compiled=num_compiled,
             num_compiled_late=num_late,
             seconds=replace(loop.seconds),
+            policy_seconds=scheduler.counsel.seconds,
         )

@@ -13,6 +13,10 @@ class Headroom(Fcfs):
     Without it whoever fits now is let in, and under a long queue of short prompts the pool is full
     of sequences that evict each other at the next page's end.  What is computed twice then can cost
     more than the larger batch gains.
+
+    Each has its room when the last of them is let in, and then all grow on: nobody is evicted only
+    where no answer is longer than so many pages.  With pages of 16 tokens and answers of 64, four
+    are enough; one halves what is evicted, and keeps most of the batch.
     """
 
     def __init__(self, pages: int = 1):

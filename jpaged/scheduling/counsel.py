@@ -12,61 +12,115 @@ from itertools import islice
 from typing import Any
 
 from jpaged.errors import PolicyWarning
+from jpaged.scheduling.blame import Place, raised_at, said_at
 from jpaged.scheduling.policy import Fcfs, Policy, Wish
 from jpaged.scheduling.prefix import CachedPage
 from jpaged.scheduling.request import Request, Sequence
 from jpaged.scheduling.view import View
 
+# of what a policy raises; `exit()` in one ends no server, and Ctrl-C comes from elsewhere
+RAISED = (Exception, SystemExit)
+
 
 class Counsel:
     """The policy, and what it answers, made sure to be of the right kind.
 
-    error: what the one before it raised, if it was replaced.  num_ignored: what policies proposed
-    that is no wish.
+    error: what a policy raised that was replaced.  suspect: that one, or else who decides.
+    num_ignored: what policies proposed that is no wish.  told: of what its author was warned; of
+    each kind once is enough.
+
+    seconds: the policy's own, in `num_timed` steps: one in `timed_one_in`, if there is a
+    `stopwatch`.
     """
 
     def __init__(self, policy: Policy):
         self.policy = policy
-        self.error: Exception | None = None
+        self.error: Exception | SystemExit | None = None
+        self.suspect = policy
         self.num_ignored = 0
+        self.told: set[str] = set()
+        self.stopwatch: Callable[[], float] | None = None
+        self.timed_one_in = 1
+        self.seconds, self.num_timed = 0.0, 0
+        self._is_timed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Who decides: an error may be of any class, and the rest is of this engine."""
+        return {"policy": self.policy, "num_ignored": self.num_ignored}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Counsel.__init__(self, state["policy"])
+        self.num_ignored = state["num_ignored"]
+
+    def change(self, policy: Policy) -> None:
+        """Asks another one from now on."""
+        self.policy = self.suspect = policy
+        self.told = set()
+
+    def begin_step(self, number: int) -> None:
+        """Whatever is asked from now on belongs to this step."""
+        is_due = (number - 1) % self.timed_one_in == 0
+        self._is_timed = is_due and self.stopwatch is not None
+        self.num_timed += self._is_timed
 
     def wishes(self, view: View) -> Iterator[Wish]:
         """The well-formed wishes, as many as there can be sensible ones."""
+        found = self._wishes(view)
+        return self._timed(found) if self._is_timed else found
+
+    def _wishes(self, view: View) -> Iterator[Wish]:
         limit = 4 * (len(view.running) + len(view.waiting)) + 16  # it may propose for ever
         policy = self.policy  # its `victim` may fail, and be replaced, while it proposes
         try:
-            for wish in policy.propose(view):
+            proposed = policy.propose(view)
+            for wish in proposed:
                 if type(wish) is tuple and len(wish) == 2 and type(wish[1]) is int:
                     if isinstance(wish[0], Sequence):
                         yield wish
                 elif (plain := _as_wish(wish)) is not None:
                     yield plain
                 else:
-                    self._ignore(policy, wish)
+                    self._ignore(policy, wish, said_at(policy, "propose", proposed))
                 limit -= 1
                 if not limit:
                     return
-        except Exception as error:
-            self._replace(policy, error)
+        except PolicyWarning:  # our own, where warnings are errors
+            raise
+        except RAISED as error:
+            self._replace(policy, "propose", error)
             yield from self.policy.propose(view)
 
-    def _ignore(self, policy: Policy, wish: object) -> None:
+    def _timed(self, wishes: Iterator[Wish]) -> Iterator[Wish]:
+        """The same; what the scheduler does between two of them is not the policy's time."""
+        asked = self._time()
+        for wish in wishes:
+            self.seconds += self._time() - asked
+            yield wish
+            asked = self._time()
+        self.seconds += self._time() - asked
+
+    def _time(self) -> float:
+        return self.stopwatch() if self._is_timed and self.stopwatch else 0.0
+
+    def _ignore(self, policy: Policy, wish: object, place: Place) -> None:
         self.num_ignored += 1
-        if self.num_ignored == 1:
-            warnings.warn(
-                f"policy {type(policy).__name__} proposed {wish!r:.100}, which is no wish and is "
-                "passed over, as others like it will be; a wish is (sequence, most tokens)",
-                PolicyWarning,
-                stacklevel=3,
-            )
+        self._warn(
+            "nonsense",
+            policy,
+            f"proposed {wish!r:.100}, which is no wish and is passed over, as others like it will "
+            f"be ({place}); a wish is (sequence, most tokens)",
+            place,
+        )
 
     def victim(self, view: View) -> Sequence:
-        policy = self.policy
+        policy, asked = self.policy, self._time()
         try:
             return policy.victim(view)
-        except Exception as error:
-            self._replace(policy, error)
+        except RAISED as error:
+            self._replace(policy, "victim", error)
             return self.policy.victim(view)
+        finally:
+            self.seconds += self._time() - asked
 
     def wants_swap(self, view: View, victim: Sequence, otherwise: bool) -> bool:
         return bool(self._ask("wants_swap", otherwise, view, victim))
@@ -118,21 +172,33 @@ class Counsel:
         method = getattr(policy, what, None)
         if method is None or getattr(method, "__func__", method) is getattr(Policy, what):
             return otherwise
+        asked = self._time()
         try:
             return use(method)
-        except Exception as error:
-            self._replace(policy, error)
+        except RAISED as error:
+            self._replace(policy, what, error)
             return otherwise
+        finally:
+            self.seconds += self._time() - asked
 
-    def _replace(self, policy: Policy, error: Exception) -> None:
-        name = type(policy).__name__
-        self.policy, self.error = Fcfs(), error
-        warnings.warn(
-            f"policy {name} raised {type(error).__name__}: {error}; "
+    def _replace(self, policy: Policy, what: str, error: Exception | SystemExit) -> None:
+        self.policy, self.suspect, self.error = Fcfs(), policy, error
+        place = raised_at(policy, what, error)
+        self._warn(
+            str(place),
+            policy,
+            f"raised {type(error).__name__}: {error} ({place}); "
             "first come, first served replaces it, no request is lost",
-            PolicyWarning,
-            stacklevel=2,
+            place,
         )
+
+    def _warn(self, kind: str, policy: Policy, said: str, place: Place) -> None:
+        """Once for each kind: whoever begins an engine after another is told anew, which
+        `warnings.warn` would not do."""
+        if kind not in self.told:
+            self.told.add(kind)
+            text = f"policy {type(policy).__name__} {said}"
+            warnings.warn_explicit(text, PolicyWarning, place.file, place.line)
 
 
 def _as_wish(wish: object) -> Wish | None:

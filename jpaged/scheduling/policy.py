@@ -32,7 +32,7 @@ class Policy:
 
     Whoever is left out of the proposal waits: a running one keeps its pages meanwhile.  Policies
     may keep state, of plain data, so that a snapshot can hold it; the sequences are the
-    scheduler's, to be read only.
+    scheduler's, to be read only: who writes to them ends the engine, with `PolicyWrote`.
     """
 
     def propose(self, view: View) -> Iterable[Wish]:
@@ -81,6 +81,10 @@ class Policy:
 
 class Fcfs(Policy):
     """First come, first served: running sequences before new ones; who came last gives way.
+
+    Whoever's prompt fits now is let in; what the answers will need is nobody's yet, so under a long
+    queue those who came last are evicted and computed anew, some more than once.  It fills a step
+    best where that is nearly free; where it is not, see `Headroom`.
 
     The default, the ancestor of other policies, and what the scheduler falls back on.
     Kwon et al., "Efficient Memory Management for Large Language Model Serving with

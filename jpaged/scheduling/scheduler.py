@@ -12,7 +12,8 @@ are respected and that every request ends, whatever the policy says.
 from collections import deque
 from collections.abc import Collection
 
-from jpaged.errors import RequestRejected
+from jpaged.errors import PolicyWarning, PolicyWrote, RequestRejected
+from jpaged.scheduling.audit import accusation, is_ours
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import BucketLadder
 from jpaged.scheduling.cost import Costs
@@ -92,10 +93,10 @@ class Scheduler:
 
     @policy.setter
     def policy(self, policy: Policy) -> None:
-        self.counsel.policy = policy
+        self.counsel.change(policy)
 
     @property
-    def policy_error(self) -> Exception | None:
+    def policy_error(self) -> Exception | SystemExit | None:
         """What a policy raised that was replaced."""
         return self.counsel.error
 
@@ -204,11 +205,29 @@ class Scheduler:
 
     def schedule(self, now: float) -> ScheduledBatch | None:
         """The next step's batch, with pages reserved; None when there is nothing to do, or not
-        before `wake_at`."""
+        before `wake_at`.  Raises `PolicyWrote` where a policy has made that impossible."""
+        try:
+            return self._schedule(now)
+        except Exception as error:
+            self._accuse(error)
+            raise
+
+    def _accuse(self, error: Exception) -> None:
+        """Raises `PolicyWrote` if an error of ours is likely a policy's."""
+        if isinstance(error, PolicyWarning):  # warnings are errors
+            return
+        suspect = self.counsel.suspect
+        what = "" if is_ours(suspect) else f"{type(error).__name__}: {error}"
+        said = accusation(suspect, self.queues, what)
+        if said is not None:
+            raise PolicyWrote(said) from error
+
+    def _schedule(self, now: float) -> ScheduledBatch | None:
         self.wake_at, self._now = None, now
         if not self.has_unfinished:
             return None
         self.num_scheduled += 1
+        self.counsel.begin_step(self.num_scheduled)
         self.queues.release_passed()
         plan = self._propose(now)
         if self._may_wait(plan, now):
@@ -307,7 +326,14 @@ class Scheduler:
 
     def update(self, batch: ScheduledBatch, output: StepOutput, now: float) -> list[Sequence]:
         """Enters a step's tokens.  Returns the sequences that got one, some of them finished,
-        and those that pause from now on."""
+        and those that pause from now on.  Raises `PolicyWrote`, as `schedule`."""
+        try:
+            return self._update(batch, output, now)
+        except Exception as error:
+            self._accuse(error)
+            raise
+
+    def _update(self, batch: ScheduledBatch, output: StepOutput, now: float) -> list[Sequence]:
         if not self._underway:
             self.advance(batch)
         underway, receivers = self._underway.popleft()

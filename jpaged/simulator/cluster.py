@@ -8,9 +8,11 @@ heard of all that happened before.
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from math import inf
 
+from jpaged.errors import PolicyWrote
+from jpaged.scheduling.audit import accusation
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.request import Sequence
 from jpaged.simulator.replica import Replica
@@ -65,7 +67,17 @@ class Cluster:
                 happen(time)
             else:
                 self._step(heapq.heappop(busy)[1])
-        assert not self._underway, f"{len(self._underway)} requests are there, nobody can go on"
+        self._check_ends()
+
+    def _check_ends(self) -> None:
+        """Raises `PolicyWrote` if pages are left over, or somebody who cannot go on."""
+        left = ", ".join(islice(self._underway, 5))
+        what = f"requests {left} have not ended, and nobody can go on with them" if left else ""
+        schedulers = [replica.scheduler for replica in self.replicas]
+        said = [accusation(each.counsel.suspect, each.queues) for each in schedulers]
+        said.append(accusation(schedulers[0].counsel.suspect, schedulers[0].queues, what))
+        if accusations := list(filter(None, said)):
+            raise PolicyWrote(accusations[0])
 
     def _at(self, time: float, happen: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (time, next(self._serial), happen))

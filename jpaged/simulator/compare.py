@@ -143,8 +143,6 @@ def summary_of(
         try:
             return simulate(policy, requests, cost_model, **{"seed": seed, **options}).summary()
         except PolicyWarning as warning:
-            cause = warning.__context__
             raise ConfigError(
-                f"policy {type(policy).__name__} raised {type(cause).__name__}: {cause}; it cannot "
-                "be measured until that is mended"
-            ) from cause
+                f"{warning}; here that would be measured under its name: mend it first"
+            ) from warning.__context__

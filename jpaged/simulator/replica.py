@@ -21,7 +21,7 @@ OnStep = Callable[[StepRecord], None]
 class Replica:
     """Serves what it is given.  `advanced` are the sequences that its latest step moved on.
 
-    num_coming: sequences on their way from other replicas.
+    num_coming: sequences on their way from other replicas.  stopwatch: as of `ServingLoop`.
     """
 
     def __init__(
@@ -34,13 +34,16 @@ class Replica:
         ahead: int = 0,
         on_step: OnStep = lambda _: None,
         on_finish: OnFinish = lambda _: None,
+        stopwatch: Callable[[], float] | None = None,
     ):
         self.scheduler = scheduler
         self.clock = VirtualClock()
         self.device = SimulatedDevice(
             self.clock, cost_model, fate, eos, scheduler.buckets, scheduler.seed
         )
-        self.loop = ServingLoop(scheduler, self.device, self.clock, on_step, ahead, on_finish)
+        self.loop = ServingLoop(
+            scheduler, self.device, self.clock, on_step, ahead, on_finish, stopwatch=stopwatch
+        )
         self.advanced: list[Sequence] = []
         self.num_coming = 0
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from jpaged.scheduling.counsel import Counsel
 from jpaged.scheduling.event_log import EventLog, about_engine, events
 from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.page_trace import PageTrace, Served
@@ -33,7 +34,9 @@ class Result:
 
     ended_on, run_on: for each request, the replica it ended on; for each step, the one it was on.
     about: the policy, the sizes, the model or what stands for it.  page_traces: one a replica, if
-    pages were traced.  num_moved: how often a sequence went on elsewhere; a log does not say.
+    pages were traced.  num_moved: how often a sequence went on elsewhere.  policy_seconds: what the
+    policy took of this machine's own time, a step, as measured at some of them; no virtual clock
+    counts it.  Of the last two a log does not say.
     """
 
     ended: list[RequestRecord] = field(default_factory=list)
@@ -44,11 +47,17 @@ class Result:
     about: dict[str, Any] = field(default_factory=dict)
     page_traces: list[PageTrace] = field(default_factory=list)
     num_moved: int = 0
+    policy_seconds: float | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, engine: "Recorded") -> "Result":
         """Of an engine, as far back as its `records` and `ended` go."""
-        return cls(list(engine.ended), list(engine.records), about=about_engine(engine))
+        return cls(
+            list(engine.ended),
+            list(engine.records),
+            about=about_engine(engine),
+            policy_seconds=policy_seconds([engine.loop.scheduler.counsel]),
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes it as an event log, which `load` reads."""
@@ -151,6 +160,13 @@ class Result:
             found[f"{name}_mean"] = values.mean()
             found |= {f"{name}_{q}": values.quantile(at) for q, at in QUANTILES.items()}
         return {name: float(value) for name, value in found.items()}
+
+
+def policy_seconds(counsels: Iterable[Counsel]) -> float | None:
+    """What policies took a step; None if no step was timed."""
+    spent = [(each.seconds, each.num_timed) for each in counsels]
+    num_timed = sum(count for _, count in spent)
+    return sum(seconds for seconds, _ in spent) / num_timed if num_timed else None
 
 
 def kept_promises(record: RequestRecord) -> bool:

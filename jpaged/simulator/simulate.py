@@ -5,9 +5,9 @@ workload ──arrivals──► Router ──► Replica: Scheduler ◄─► S
     └── next turn, after a while ◄── sequence ends ◄─────────┴──► StepRecord, RequestRecord
 """
 
+import time
 from collections.abc import Iterable
 from collections.abc import Sequence as Workload
-from copy import deepcopy
 from typing import Any
 
 from jpaged.errors import ConfigError
@@ -18,13 +18,16 @@ from jpaged.scheduling.page_trace import PageTrace
 from jpaged.scheduling.policy import Policy
 from jpaged.simulator.building import build_scheduler, check_options
 from jpaged.simulator.cluster import Cluster, OnRequest, OnStep
+from jpaged.simulator.copies import copy_of
 from jpaged.simulator.device import Fate
 from jpaged.simulator.replica import OnFinish, Replica
 from jpaged.simulator.replica import OnStep as OnReplicaStep
-from jpaged.simulator.result import Result
+from jpaged.simulator.result import Result, policy_seconds
 from jpaged.simulator.routers import RoundRobin
 from jpaged.simulator.routing import Router
 from jpaged.simulator.workload.request import EOS, TimedRequest
+
+TIMED_ONE_IN = 17  # steps whose policy is timed; a prime, since what policies do has its rhythm
 
 
 def simulate(
@@ -51,6 +54,9 @@ def simulate(
     OPTIONS), or else what the cost model was measured with, if it was; num_pages None is as many as
     the cost model says fit, or else all that the seats can fill.
 
+    A policy decides in no time here, however long it thinks: virtual time knows the cost model's
+    seconds alone.  What it would take on a server, every step, is `Result.policy_seconds`.
+
     Raises `ConfigError` for options, and `ValueError` for a request that can never fit: before the
     run where the workload is a list.
     """
@@ -67,19 +73,27 @@ def simulate(
         )
     if isinstance(workload, Workload):  # else each is looked at when it arrives
         check_workload(workload, config.max_model_len)
-    resolved, result = resolve(policy), Result()
+    resolved, result, told = resolve(policy), Result(), set[str]()
 
     def build(fate: Fate, on_step: OnReplicaStep, on_finish: OnFinish) -> Replica:
-        scheduler = build_scheduler(deepcopy(resolved), cost_model, config)
-        ahead = int(config.async_scheduling)
+        scheduler = build_scheduler(copy_of(resolved, "policy"), cost_model, config)
+        scheduler.counsel.told = told  # what one replica's policy was blamed for, all others' is
+        scheduler.counsel.timed_one_in = TIMED_ONE_IN
         return Replica(
-            scheduler, cost_model, fate, EOS, ahead=ahead, on_step=on_step, on_finish=on_finish
+            scheduler,
+            cost_model,
+            fate,
+            EOS,
+            ahead=int(config.async_scheduling),
+            on_step=on_step,
+            on_finish=on_finish,
+            stopwatch=time.perf_counter,
         )
 
     cluster = Cluster(
         build,
         num_replicas,
-        deepcopy(router) if router else RoundRobin(),
+        copy_of(router, "router") if router else RoundRobin(),
         config.max_model_len,
         on_step or result.add_step,
         on_request or result.add_request,
@@ -94,6 +108,7 @@ def simulate(
     if trace_pages:
         result.page_traces = [PageTrace.of(replica) for replica in cluster.replicas]
     cluster.serve(workload)
+    result.policy_seconds = policy_seconds([each.scheduler.counsel for each in cluster.replicas])
     errors = [each.scheduler.policy_error for each in cluster.replicas]
     if failed := [each for each in errors if each is not None]:
         result.about["replaced_by_fcfs"] = f"{type(failed[0]).__name__}: {failed[0]}"
@@ -102,9 +117,9 @@ def simulate(
 
 
 def check_workload(workload: Workload[TimedRequest], context: int) -> None:
-    """Raises `ValueError` for the first request, or turn of a session, that grows beyond the
-    context, comes before its predecessor, or has the name of another."""
-    names, latest = set[str](), float("-inf")
+    """Raises `ValueError` for a request, or turn of a session, that comes before its predecessor or
+    has the name of another, and for the one that grows farthest beyond the context."""
+    names, latest, longest, most = set[str](), float("-inf"), "", context
     for first in workload:
         if first.arrival < latest:
             raise ValueError(
@@ -118,9 +133,13 @@ def check_workload(workload: Workload[TimedRequest], context: int) -> None:
                 raise ValueError(f"two requests are named {turn.name}; give each its own name")
             names.add(turn.name)
             before += turn.num_final
-            if before > context:
-                raise ValueError(
-                    f"request {turn.name} grows to {before} tokens, the turns before it included; "
-                    f"the context is {context}: raise max_model_len or shorten the workload"
-                )
+            if before > most:
+                longest, most = turn.name, before
             turn = turn.then
+    if most > context:
+        enough = 1 << (most - 1).bit_length()  # of other seeds some may be a little longer
+        raise ValueError(
+            f"request {longest} grows to {most} tokens, the turns before it included; the context "
+            f"is {context}: raise max_model_len (from a shell, --option max_model_len={enough}) or "
+            "shorten the workload"
+        )

@@ -47,16 +47,17 @@ def test_waiting_is_the_devices_time():
     assert (first.seconds.waiting, first.seconds.deciding, num_steps) == (0.0, 0.0, 5)
     # but for what passed between sending and waiting
     assert 0.8 * num_steps * STEP < last.seconds.waiting < 3 * num_steps * STEP
-    assert 0 < last.seconds.deciding < last.seconds.waiting
+    assert 0 < last.policy_seconds < last.seconds.deciding < last.seconds.waiting
     assert 0 < last.seconds.sending < last.seconds.waiting
 
 
 def test_deciding_is_the_policys_time():
     with pretending(num_pages=100, policy=Ponders()) as engine:
         engine.loop.stopwatch = lambda: Ponders.now
+        engine.scheduler.counsel.stopwatch = lambda: Ponders.now
         *_, last = history(engine, num_tokens=5)
 
-    assert last.seconds.deciding == Ponders.now >= 5
+    assert last.seconds.deciding == last.policy_seconds == Ponders.now >= 5
     assert last.seconds.sending == last.seconds.waiting == 0
 
 

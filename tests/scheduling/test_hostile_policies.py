@@ -1,9 +1,12 @@
 """A policy can be slow or unfair, never wrong: whatever it says or raises, requests are served."""
 
+import inspect
 import math
 import pickle
 import random
 import time
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from itertools import count, repeat
@@ -12,13 +15,13 @@ import numpy as np
 import pytest
 from filler import a_request, a_scheduler, add, counts, run, schedule, step
 
-from jpaged.errors import PolicyWarning, RequestRejected
+from jpaged.errors import PolicyWarning, PolicyWrote, RequestRejected
 from jpaged.policies import NAMES, resolve
 from jpaged.scheduling.batch import StepOutput
 from jpaged.scheduling.buckets import BucketLadder
 from jpaged.scheduling.cost import Costs
 from jpaged.scheduling.policy import Fcfs, Policy
-from jpaged.scheduling.request import Sequence
+from jpaged.scheduling.request import Sequence, Status
 from jpaged.scheduling.scheduler import MOST_IDLE, Scheduler
 from jpaged.scheduling.terms import Terms
 from jpaged.simulator import Constant, simulate
@@ -28,7 +31,7 @@ from jpaged.simulator.workload import TimedRequest
 class Failing(Fcfs):
     """Grants some wishes, then raises."""
 
-    def __init__(self, after: int = 0, error: Exception | None = None):
+    def __init__(self, after: int = 0, error: BaseException | None = None):
         self.after = after
         self.error = error or ZeroDivisionError("a slip")
 
@@ -123,6 +126,169 @@ def test_with_warnings_as_errors_the_next_step_goes_on():
     with pytest.raises(PolicyWarning):
         scheduler.schedule(0.0)
     run(scheduler)
+
+    assert sequence.finish_reason == "length"
+
+
+def line_of(function: Callable, text: str) -> int:
+    lines, first = inspect.getsourcelines(function)
+    return first + next(index for index, line in enumerate(lines) if text in line)
+
+
+def test_a_warning_names_the_line_that_raised():
+    scheduler = a_scheduler(policy=Failing())
+    add(scheduler)
+
+    with pytest.warns(PolicyWarning) as told:
+        step(scheduler)
+
+    line = line_of(Failing.propose, "raise self.error")
+    assert [(each.filename, each.lineno) for each in told] == [(__file__, line)]
+    assert f"ZeroDivisionError: a slip ({__file__}:{line})" in str(told[0].message)
+
+
+def test_what_a_policy_answers_is_blamed_on_the_method_that_did():
+    scheduler = a_scheduler(policy=Saying(lambda view: None))
+    add(scheduler)
+
+    with pytest.warns(PolicyWarning, match="TypeError") as told:
+        step(scheduler)
+
+    assert told[0].lineno == line_of(Saying.propose, "def propose")
+
+
+def test_every_engine_tells_of_the_same_policy():
+    """Python's own filter would show a warning once a process."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for policy in (Failing(), Failing(), Writes(lambda s, n: s), Writes(lambda s, n: s)):
+            scheduler = a_scheduler(policy=policy)
+            add(scheduler)
+            run(scheduler)
+        scheduler.policy = Failing()  # and once more, where it is set anew
+        add(scheduler)
+        run(scheduler)
+
+    line = line_of(Writes.propose, "yield")
+    assert ["no wish" in str(each.message) for each in told] == [False, False, True, True, False]
+    assert told[2].lineno == told[3].lineno == line
+
+
+def test_of_many_replicas_one_tells_what_is_wrong_with_their_policy():
+    workload = [TimedRequest(str(i), 0.0, (i, 1), 3) for i in range(16)]
+
+    with pytest.warns(PolicyWarning) as told:
+        result = simulate(Failing(), workload, Constant(0.01), num_replicas=8)
+
+    assert len(told) == 1 and len(result.ended) == 16
+
+
+def test_a_policy_ends_no_process_but_ctrl_c_does():
+    scheduler = a_scheduler(policy=Failing(error=SystemExit(3)))
+    sequence = add(scheduler)
+    with pytest.warns(PolicyWarning, match="raised SystemExit: 3"):
+        run(scheduler)
+    assert sequence.finish_reason == "length"
+
+    scheduler.policy = Failing(error=KeyboardInterrupt())
+    add(scheduler)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.schedule(0.0)
+
+
+def test_with_warnings_as_errors_nonsense_is_no_error_of_the_policys():
+    scheduler = a_scheduler(policy=Saying(lambda view: [3]))
+    add(scheduler)
+
+    with pytest.raises(PolicyWarning, match="no wish"):
+        scheduler.schedule(0.0)
+
+    assert scheduler.policy_error is None
+    run(scheduler)
+
+
+def test_an_error_of_any_kind_is_left_behind_by_who_is_copied():
+    class Particular(Exception):
+        def __init__(self, one, two):
+            super().__init__(f"{one} and {two}")
+
+    scheduler = a_scheduler(policy=Failing(error=Particular(1, 2)))
+    add(scheduler)
+    with pytest.warns(PolicyWarning, match="1 and 2"):
+        step(scheduler)
+
+    twin = pickle.loads(pickle.dumps(scheduler))
+
+    assert twin.policy_error is None and type(twin.policy) is Fcfs
+    run(twin)
+
+
+class Writing(Fcfs):
+    """Writes to what it is given to read, once there is something."""
+
+    def __init__(self, write: Callable, rounds: int = 3):
+        self.write, self.rounds = write, rounds
+
+    def propose(self, view):
+        self.rounds -= 1
+        if not self.rounds:
+            self.write(view)
+        yield from super().propose(view)
+
+
+WRITES = {
+    "no pages": lambda view: [each.pages.clear() for each in view.running],
+    "others' pages": lambda view: [each.pages.append(0) for each in view.running],
+    "a token less": lambda view: [each.tokens.pop() for each in everyone(view)],
+    "no tokens": lambda view: [setattr(each, "tokens", None) for each in everyone(view)],
+    "too far": lambda view: [setattr(each, "num_computed", 99) for each in everyone(view)],
+    "paused": lambda view: [setattr(each, "is_paused", True) for each in everyone(view)],
+    "finished": lambda view: [setattr(each, "status", Status.FINISHED) for each in view.running],
+    "alone": lambda view: [each.family.clear() for each in view.waiting],
+    "nobody waits": lambda view: view.queues.waiting.clear(),
+    "nobody runs": lambda view: view.queues.running.clear(),
+    "freed": lambda view: view.queues.pool.release(view.running[0].pages),
+    "ended": lambda view: view.queues.finish(view.running[0], "stop", None),
+}
+
+
+@pytest.mark.filterwarnings("ignore::jpaged.errors.PolicyWarning")  # some stumble themselves
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_policy_that_writes_to_what_it_reads_is_accused_of_it(write):
+    workload = [
+        TimedRequest(str(i), 0.1 * i, tuple(range(99 * i, 99 * i + 10)), 9) for i in range(8)
+    ]
+    line = line_of(Writing.propose, "def propose")
+
+    with pytest.raises(
+        PolicyWrote, match=rf"books .*policy Writing \(.*{__name__}.py:{line}\).*read only"
+    ):
+        simulate(
+            Writing(write),
+            workload,
+            Constant(0.1),
+            num_pages=30,
+            page_size=4,
+            max_num_seqs=4,
+            max_model_len=64,
+        )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda view: setattr(view, "running", ()),
+        lambda view: setattr(everyone(view)[0], "mark", 1),
+        lambda view: setattr(everyone(view)[0], "priority", 1),
+        lambda view: setattr(everyone(view)[0].request, "prompt", (1,)),
+    ],
+)
+def test_what_cannot_be_written_to_is_an_error_like_any_other(write):
+    scheduler = a_scheduler(policy=Writing(write))
+    sequence = add(scheduler)
+
+    with pytest.warns(PolicyWarning, match="Writing raised .*Error"):
+        run(scheduler)
 
     assert sequence.finish_reason == "length"
 

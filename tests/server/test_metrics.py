@@ -130,7 +130,8 @@ def step_of(num_sequences: int, end: float) -> StepRecord:
 def stats_of(num_steps: int, **more: float) -> EngineStats:
     counts = Counts(num_steps=num_steps, num_tokens=10 * num_steps)
     seconds = Seconds(deciding=num_steps * 1e-3, sending=num_steps * 2e-3, waiting=num_steps * 4e-3)
-    return EngineStats(1, 2, 0.5, 0, 0, 0, counts, seconds=seconds, **more)  # type: ignore[arg-type]
+    told = {"seconds": seconds, "policy_seconds": num_steps * 5e-4, **more}
+    return EngineStats(1, 2, 0.5, 0, 0, 0, counts, **told)  # type: ignore[arg-type]
 
 
 def says(request_id: str, *tokens: int, finished: bool = False, prompt: int = 5) -> RequestOutput:
@@ -379,8 +380,8 @@ def test_a_steps_seconds_are_what_its_stats_have_grown_by():
     meter.hear(news_of(stats_of(1)))  # nothing was computed
     meter.hear(news_of(stats_of(4)))
 
-    assert meter.decision_seconds.num_values == meter.host_seconds.num_values == 4
-    assert meter.decision_seconds.sum == pytest.approx(4 * 1e-3)
+    assert meter.policy_seconds.num_values == meter.host_seconds.num_values == 4
+    assert meter.policy_seconds.sum == pytest.approx(4 * 5e-4)
     assert meter.host_seconds.sum == pytest.approx(4 * 3e-3)
     assert meter.device_seconds.sum == pytest.approx(4 * 4e-3)
 
@@ -393,7 +394,7 @@ def test_counters_go_on_when_an_engine_was_begun_anew():
     assert meter.totals()["steps"] == 9
     assert meter.totals()["computed"] == 90
     assert meter.totals()["compiled"] == 40
-    assert meter.decision_seconds.num_values == 9
+    assert meter.policy_seconds.num_values == 9
     assert meter.gap.num_values == 0, "the first of them died with its engine"
 
 

@@ -1,5 +1,7 @@
 """Whole simulations, against hand computation, queueing theory and the laws of bookkeeping."""
 
+import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
@@ -422,3 +424,43 @@ def test_a_result_says_that_its_policy_was_replaced():
 def test_a_router_that_is_no_object_of_its_kind_is_refused(router):
     with pytest.raises(ConfigError, match="router must be an object"):
         simulate("fcfs", [], Constant(step=1.0), router=router)
+
+
+def test_what_a_policy_thinks_costs_no_virtual_time_and_is_told():
+    class Thoughtful(Fcfs):
+        def propose(self, view):
+            time.sleep(1e-3)
+            return super().propose(view)
+
+    quick, slow = [
+        run(*(a_request(f"{i}", num_output=5) for i in range(9)), policy=policy, max_num_seqs=3)
+        for policy in (Fcfs(), Thoughtful())
+    ]
+
+    assert slow.records == quick.records
+    assert quick.policy_seconds and slow.policy_seconds
+    assert slow.policy_seconds > 1e-3 > quick.policy_seconds > 0
+
+
+class Locked(Fcfs):
+    def __init__(self):
+        self.kept = {"itself": [self], "guards": [threading.Lock()]}
+
+
+class Careful(Locked):
+    def __deepcopy__(self, memo):
+        return Careful()
+
+
+class Listening(RoundRobin):
+    def __init__(self):
+        self.log = (i for i in range(3))
+
+
+def test_what_cannot_be_copied_is_named_with_the_attribute_and_the_way_out():
+    with pytest.raises(ConfigError, match=r"policy Locked .*self.kept\['guards'\]\[0\] is a lock"):
+        run(a_request("a"), policy=Locked())
+    with pytest.raises(ConfigError, match=r"router Listening .*self.log is a gen.*__deepcopy__"):
+        run(a_request("a"), num_replicas=2, router=Listening())
+
+    assert len(run(a_request("a"), policy=Careful()).ended) == 1

@@ -144,7 +144,7 @@ OURS: tuple[Gauge | Count | Spread, ...] = (
     ),
     Spread(
         "policy_decision_seconds",
-        lambda m: m.decision_seconds,
-        "Deciding what runs in a step: the policy's proposals, and the plan made of them.",
+        lambda m: m.policy_seconds,
+        "The policy's own part of deciding what runs in a step: its answers to all it is asked.",
     ),
 )

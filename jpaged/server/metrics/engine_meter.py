@@ -40,7 +40,7 @@ class EngineMeter:
         self.step_seconds = Histogram(bounds.STEP_SECONDS)
         self.host_seconds = Histogram(bounds.STEP_SECONDS)
         self.device_seconds = Histogram(bounds.STEP_SECONDS)
-        self.decision_seconds = Histogram(bounds.STEP_SECONDS)
+        self.policy_seconds = Histogram(bounds.STEP_SECONDS)
         self.tpot = Histogram(bounds.PER_TOKEN)
         self.latency = Histogram(bounds.REQUEST)
         self.queue = Histogram(bounds.REQUEST)
@@ -82,7 +82,8 @@ class EngineMeter:
         if num_steps > 0:
             spent, until = stats.seconds, self._timed.seconds
             deciding, sending = spent.deciding - until.deciding, spent.sending - until.sending
-            self.decision_seconds.add(deciding / num_steps, num_steps)
+            of_policy = stats.policy_seconds - self._timed.policy_seconds
+            self.policy_seconds.add(of_policy / num_steps, num_steps)
             self.host_seconds.add((deciding + sending) / num_steps, num_steps)
             self.device_seconds.add((spent.waiting - until.waiting) / num_steps, num_steps)
             self._timed = stats
