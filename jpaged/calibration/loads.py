@@ -9,9 +9,7 @@ say one token and leave.  So a step of any number of tokens follows from any num
 
 import time
 from itertools import count
-from math import inf
 from random import Random
-from statistics import fmean
 
 from jpaged.calibration.open_loop import serve
 from jpaged.calibration.workload import ORDINARY, Known
@@ -23,8 +21,9 @@ BETWEEN = 2  # decode steps before each step with guests
 SHORT, MOST_TIMES = 512, 3  # tokens; shorter steps are repeated, so many times at most
 SAMPLES = 4  # of a guest whose half-filled page is copied for each
 MOST_GUESTS = 8
-TELLING = 4  # requests: of fewer one cannot tell how long they stay
-FEW = (1, 2, 3, 5)  # requests at a time; the compiled shapes are further ones
+BURST = 3  # requests a seat at once, to find out how many a second can be served
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of that rate
+SECTION = 1.0  # seconds of each in turn, so that a machine's slow minutes fall on all of them
 # log-normal laws: logarithm of the median, spread of the logarithm
 PROMPTS, OUTPUTS = (3.5, 1.2), (3.5, 1.0)
 
@@ -37,7 +36,7 @@ class Loads:
         # drawn once: what a driver does between two steps is taken for the engine's own work
         self.vocab = range(min(ORDINARY, engine.model.vocab - 1), engine.model.vocab)
         self.words = self.rng.choices(self.vocab, k=4 * engine.sizes.max_model_len)
-        self.serials, self.prompts = count(), count()
+        self.serials, self.prompts, self.capacity = count(), count(), 0.0
         buckets = engine.sizes.buckets
         self.tokens = sorted({bucket.num_tokens for bucket in buckets.mixed})
         times = [min(MOST_TIMES, max(1, SHORT // each)) for each in self.tokens]
@@ -59,33 +58,38 @@ class Loads:
                 return
 
     def mixed(self, seconds: float) -> Result:
-        """Requests that arrive by chance, as users send them, now few and now many at a time.
+        """Requests that arrive by chance, as users send them, now few and now many, for about so
+        long: by turns each of SHARES of the rate that the engine can serve."""
+        if not self.capacity:
+            self.capacity = self._burst()
+        rounds = max(1, round(seconds / (SECTION * len(SHARES))))
+        section, begun, arrivals = seconds / (rounds * len(SHARES)), 0.0, []
+        for _ in range(rounds):
+            for share in self.rng.sample(SHARES, len(SHARES)):
+                arrivals += self._arrivals(begun, section, share * self.capacity)
+                begun += section
+        return serve(self.engine, arrivals)
 
-        By Little's law as many are there as arrive while one of them stays: that many a second,
-        times what the latest stayed.
-        """
-        seats, end = self.engine.sizes.max_num_seqs, time.perf_counter() + seconds
-        crowds = sorted({min(each, seats) for each in (*FEW, *self.rungs)})
-        self.rng.shuffle(crowds)
-        served = serve(self.engine, self._arrivals(TELLING, rate=inf))
-        for index, crowd in enumerate(crowds):
-            stay = fmean([each.latency or 0.0 for each in served.ended[-max(TELLING, crowd) :]])
-            period = max(0.0, end - time.perf_counter()) / (len(crowds) - index)
-            count = max(1, round(period * crowd / stay))
-            found = serve(self.engine, self._arrivals(count, crowd / stay))
-            served.ended += found.ended
-            served.records += found.records
-        return served
+    def _burst(self) -> float:
+        """Requests a second that the engine can serve: of many at once, the middle half."""
+        count = BURST * self.engine.sizes.max_num_seqs
+        served = serve(self.engine, [self._request(0.0) for _ in range(count)])
+        ends = [each.last_token or 0.0 for each in served.ended]
+        first, last = count // 4, count - 1 - count // 4
+        return (last - first) / (ends[last] - ends[first])
 
-    def _arrivals(self, num_requests: int, rate: float) -> list[Known]:
-        half, now, found = self.engine.sizes.max_model_len // 2, 0.0, []
-        for _ in range(num_requests):
-            prompt, output = (self.rng.lognormvariate(*each) for each in (PROMPTS, OUTPUTS))
-            words = self._prompt(_within(prompt, 1, half))
-            name = f"calibration-{next(self.serials)}"
-            found.append(Known(name, now, tuple(words), _within(output, 1, half - 1)))
+    def _arrivals(self, begun: float, seconds: float, rate: float) -> list[Known]:
+        found, now = [], begun + self.rng.expovariate(rate)
+        while now < begun + seconds:
+            found.append(self._request(now))
             now += self.rng.expovariate(rate)
         return found
+
+    def _request(self, arrival: float) -> Known:
+        half = self.engine.sizes.max_model_len // 2
+        prompt, output = (self.rng.lognormvariate(*each) for each in (PROMPTS, OUTPUTS))
+        words, name = self._prompt(_within(prompt, 1, half)), f"calibration-{next(self.serials)}"
+        return Known(name, arrival, tuple(words), _within(output, 1, half - 1))
 
     def _populations(self) -> list[int]:
         """One of each decode rung: the rung itself, or fewer."""
