@@ -379,6 +379,21 @@ def test_keys_tell_of_each_page_and_come_back_to_the_prompt(tab: Tab):
 
 
 @needs_browser
+def test_choosing_a_model_by_its_keys_leaves_them_there(
+    tab: Tab, slow_server: Running, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(slow_server.service.models._aliases, "bear", "demo")
+    tab.open(slow_server.url + "/?")
+    tab.until("byId('model').options.length === 2 && document.activeElement === byId('prompt')")
+    tab.js("byId('model').focus()")
+
+    tab.press("ArrowDown")
+
+    tab.until("byId('model').value === 'bear'")
+    assert tab.js("document.activeElement === byId('model')")
+
+
+@needs_browser
 def test_everything_that_can_be_used_has_a_name(tab: Tab):
     nameless = tab.js(
         "[...document.querySelectorAll('button, input, select, textarea, canvas, [tabindex]')]"

@@ -51,15 +51,15 @@ const chat = (() => {
         max_tokens: wanted("max-tokens") ?? (isChat ? undefined : null),
         n: wanted("samples"),
         stream: true,
-        stream_options: { include_usage: true },
+        stream_options: { include_usage: true, continuous_usage_stats: true },
       });
       const response = await ask(path, { method: "POST", body, signal: running.signal });
       for await (const event of eventsOf(response)) answer.take(event);
       answer.end();
     } catch (error) {
       answer.end(running.signal.aborted ? "stopped" : error.message, !running.signal.aborted);
-      if (isChat && !answer.text) {
-        messages.pop(); // it was refused: the next one is sent without it
+      if (!answer.text) {
+        if (isChat) messages.pop(); // it was refused: the next one is sent without it
         prompt.value ||= text;
         prompt.select();
       }
@@ -68,7 +68,8 @@ const chat = (() => {
       running = null;
       busy(false);
       engine.mine(null);
-      prompt.focus();
+      // a button that cannot be pressed any more has lost it
+      if (document.activeElement.matches("body, #send, #stop")) prompt.focus();
     }
   }
 
@@ -92,6 +93,7 @@ const chat = (() => {
         const piece = this.isChat ? (choice.delta.content ?? "") : choice.text;
         if (piece) {
           this.first ??= performance.now();
+          this.early ??= event.usage.completion_tokens; // which came with it
           this.parts[0].block.classList.remove("waits");
         }
         this.part(choice.index).said.append(piece);
@@ -123,7 +125,9 @@ const chat = (() => {
         const { completion_tokens: said, prompt_tokens: given, prompt_tokens_details: details } = this.usage;
         const cached = details?.cached_tokens ? `, ${details.cached_tokens} of them cached` : "";
         parts.push(`${said} tokens`, `prompt of ${given}${cached}`);
-        if (said > 1) parts.push(`${amount(((said - 1) * 1000) / (now - this.first))} tokens/s`);
+        // a quick answer may have come at once
+        if (said > this.early && now - this.first > 100)
+          parts.push(`${amount(((said - this.early) * 1000) / (now - this.first))} tokens/s`);
       }
       if (this.first) parts.push(`first after ${seconds((this.first - this.begun) / 1000)}`);
       if (this.reason === "length") parts.push("cut off by its length");
@@ -141,7 +145,6 @@ const chat = (() => {
     running?.abort();
     messages = [];
     log.replaceChildren();
-    prompt.focus();
   }
 
   function setModel(model) {
@@ -177,7 +180,10 @@ const chat = (() => {
     clear();
   });
   byId("stop").addEventListener("click", () => running?.abort());
-  byId("clear").addEventListener("click", clear);
+  byId("clear").addEventListener("click", () => {
+    clear();
+    prompt.focus();
+  });
   addEventListener("keydown", event => {
     if (event.key === "Escape" && running) running.abort();
     const isTyping = event.target.matches("input, textarea, select");

@@ -30,10 +30,10 @@ const engine = (() => {
       try {
         const path = "/page/watch?model=" + encodeURIComponent(model);
         for await (const now of eventsOf(await ask(path, { signal: own.signal }))) show(now);
-        say("The server ended the watch.");
+        lose("The server ended the watch.");
       } catch (error) {
         if (own.signal.aborted) return;
-        say(error instanceof TypeError ? "The server cannot be reached." : error.message);
+        lose(error instanceof TypeError ? "The server cannot be reached." : error.message);
       }
       await new Promise(resolve => setTimeout(resolve, 1000));
     }
@@ -43,7 +43,14 @@ const engine = (() => {
     if (byId("state").textContent !== text) byId("state").textContent = text;
   }
 
+  // what is shown is no longer so
+  function lose(why) {
+    byId("engine").classList.add("lost");
+    say(why);
+  }
+
   function show(now) {
+    byId("engine").classList.remove("lost");
     say(`${now.is_healthy ? "serving" : "not answering"}, policy ${now.policy}` +
       (now.num_preemptions ? `, ${amount(now.num_preemptions)} preemptions` : ""));
     TILES.forEach(([, write], i) => (tiles[i].textContent = write(now)));
@@ -76,6 +83,7 @@ const engine = (() => {
       return made;
     });
     byId("requests").replaceChildren(...rows);
+    byId("requests").parentElement.tHead.hidden = !rows.length;
   }
   byId("requests").addEventListener("mouseover", event =>
     picture.choose(event.target.closest("tr")?.dataset.id ?? null),
@@ -88,13 +96,13 @@ const engine = (() => {
       height = 74,
       left = 34;
     const sums = history.map(now => layers.reduce((sum, [, value]) => sum + value(now), 0));
-    const top = ticks(0, Math.max(4, ...sums), 2).at(-1) || 1,
+    const top = ticks(0, Math.max(4, ...sums), 3).at(-1) || 1,
       high = Math.max(top, ...sums);
     const end = history.at(-1)?.at ?? 0;
     const X = at => left + ((width - left) * (at - end + SPAN)) / SPAN,
       Y = value => height - 4 - ((height - 10) * value) / high;
     const svg = shape("svg", { width, height, role: "img", "aria-label": `${name}: now ${amount(Math.round(sums.at(-1) ?? 0))}` });
-    for (const tick of ticks(0, high, 2)) {
+    for (const tick of ticks(0, high, 3)) {
       svg.append(shape("line", { class: "grid-line", x1: left, x2: width, y1: Y(tick), y2: Y(tick) }));
       svg.append(shape("text", { x: left - 5, y: Y(tick) + 4, "text-anchor": "end" }, amount(tick)));
     }

@@ -29,6 +29,7 @@
     byId("model").replaceChildren(...models.map(({ name }) => element("option", {}, name)));
     byId("model").addEventListener("change", choose);
     if (models.length) choose();
+    byId("prompt").focus(); // choosing another model by its keys leaves them there
   }
   begin().catch(error => (byId("state").textContent = error.message));
 })();

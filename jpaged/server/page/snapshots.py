@@ -8,6 +8,7 @@ service.live ──────────────┘
 
 import asyncio
 import time
+from collections import deque
 from itertools import groupby
 
 import msgspec
@@ -19,6 +20,7 @@ from jpaged.server.progress import Progress
 from jpaged.server.service import Service, Started
 
 PERIOD = 0.25  # seconds between two looks
+RATE_SECONDS = 1.0  # that tokens a second are counted over: what a busy engine says comes in gusts
 PAGES_A_SECOND = 50_000  # of a large cache one looks less often
 MOST_CELLS = 4096  # of the picture; of a larger cache, a cell is several pages
 FREE, CACHED, FIRST_REQUEST = 0, 1, 2
@@ -41,8 +43,8 @@ class Row(msgspec.Struct):
 
 class Snapshot(msgspec.Struct):
     """cells: of the picture, in runs: what they hold, how many, …; 0 is free, 1 is cached, 2 is the
-    first of `requests`.  shared: cells that more than one holds.  tokens_per_second: since the
-    snapshot before, None for the first."""
+    first of `requests`.  shared: cells that more than one holds.  tokens_per_second: over the
+    latest second, None for the first."""
 
     is_healthy: bool
     policy: str
@@ -74,7 +76,7 @@ class Watch:
         self._num_said = 0
         self._latest: Snapshot | None = None
         self._at = time.monotonic()
-        self._before: tuple[float, int] | None = None  # when, and how many were said by then
+        self._marks: deque[tuple[float, int]] = deque()  # when, and how many were said by then
         self._turn = asyncio.Lock()
 
     def begin(self) -> None:
@@ -128,11 +130,12 @@ class Watch:
         )
 
     def _rate(self) -> float | None:
-        before, self._before = self._before, (self._at, self._num_said)
-        if before is None:
-            return None
-        since, said = before
-        return (self._num_said - said) / (self._at - since)
+        marks = self._marks
+        marks.append((self._at, self._num_said))
+        while len(marks) > 2 and marks[1][0] <= self._at - RATE_SECONDS:
+            marks.popleft()
+        since, said = marks[0]
+        return (self._num_said - said) / (self._at - since) if len(marks) > 1 else None
 
     def _live(self) -> list[Started]:
         return [each for each in self.service.live if each.served is self.served]
