@@ -8,7 +8,7 @@ from jpaged.analysis.numbers import better, change, number, words_of
 from jpaged.analysis.pictures import WIDTH, figure, picture, ticks, tip, words
 from jpaged.analysis.tables import table
 from jpaged.simulator.compare import Comparison, Estimate
-from jpaged.simulator.measures import MORE_IS_BETTER
+from jpaged.simulator.measures import is_more_better
 
 ROW, MEAN, CHANGE, PLOT = 26, 165, 180, 370  # where the columns end or begin
 LONGEST, LETTER = 20, 6.5  # letters of a name; how wide one is
@@ -17,7 +17,7 @@ LONGEST, LETTER = 20, 6.5  # letters of a name; how wide one is
 def glance(found: Comparison, workload: str, measures: Sequence[str]) -> str:
     """A table: a row a policy, and for each measure its mean, and its change where that is beyond
     chance."""
-    head = [f'<span title="{words_of(each)[0]}">{each}</span>' for each in measures]
+    head = [f'<span title="{escape(words_of(e)[0])}">{escape(e)}</span>' for e in measures]
     rows = [
         (escape(policy), *(_cell(found, workload, policy, each) for each in measures))
         for policy in found.policies
@@ -40,13 +40,13 @@ def pictures(found: Comparison, workload: str, measures: Sequence[str]) -> str:
     """A figure for each measure in which policies differ; of the others, what they are."""
     same = {each: mean for each in measures if (mean := _only_mean(found, workload, each))}
     drawn = "".join(intervals(found, workload, each) for each in measures if each not in same)
-    told = ", ".join(f"<code>{measure}</code> {mean}" for measure, mean in same.items())
+    told = ", ".join(f"<code>{escape(measure)}</code> {mean}" for measure, mean in same.items())
     grid = f'<div class="grid pictures">{drawn}</div>' if drawn else ""
     return grid + (f'<p class="note last">The same under every policy: {told}</p>' if told else "")
 
 
 def _only_mean(found: Comparison, workload: str, measure: str) -> str | None:
-    values = [found.found[workload, policy][measure] for policy in found.policies]
+    values = [found.values(workload, policy, measure) for policy in found.policies]
     if any(each != values[0] for each in values):
         return None
     return number(found.estimate(workload, found.policies[0], measure).mean, words_of(measure)[1])
@@ -55,7 +55,7 @@ def _only_mean(found: Comparison, workload: str, measure: str) -> str | None:
 def intervals(found: Comparison, workload: str, measure: str) -> str:
     """A figure: a row a policy, with its mean, and its difference with its interval."""
     text, unit = words_of(measure)
-    title = f"{text[0].upper()}{text[1:]} <code>{measure}</code>"
+    title = f"{escape(text[0].upper() + text[1:])} <code>{escape(measure)}</code>"
     means = {each: found.estimate(workload, each, measure).mean for each in found.policies}
     changes = {each: found.difference(workload, each, measure) for each in found.policies}
     reach = max(0.01, *map(_far, changes.values())) * 1.06
@@ -74,7 +74,7 @@ def kind_of(difference: Estimate, measure: str) -> str:
     """better, worse, or the same as far as one can tell."""
     if not difference.is_different:
         return "same"
-    return "better" if (difference.mean > 0) == (measure in MORE_IS_BETTER) else "worse"
+    return "better" if (difference.mean > 0) == is_more_better(measure) else "worse"
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 from math import isfinite, isnan
 
-from jpaged.simulator.measures import MORE_IS_BETTER
+from jpaged.simulator.measures import is_more_better
 
 SUMMARY = {
     "num_requests": ("sequences that ended", ""),
@@ -54,11 +54,11 @@ def change(share: float, error: float | None = None) -> str:
 
 def words_of(measure: str) -> tuple[str, str]:
     """What a measure is, and its unit."""
-    if measure in SUMMARY:
-        return SUMMARY[measure]
+    measure, is_of_one, client = measure.partition("@")
     name, _, quantile = measure.partition("_")
-    return f"{NAMES[name]}, {quantile}", "s"
+    text, unit = SUMMARY.get(measure) or (f"{NAMES[name]}, {quantile}", "s")
+    return f"{text}, of {client}" if is_of_one else text, unit
 
 
 def better(measure: str) -> str:
-    return "more is better" if measure in MORE_IS_BETTER else "less is better"
+    return "more is better" if is_more_better(measure) else "less is better"

@@ -20,7 +20,7 @@ SECTIONS = {
     "table": "All trials",
 }
 # beside what was searched for and bounded: at what price
-USUAL = ("ttft_p99", "tpot_p99", "latency_mean", "tokens_per_second")
+USUAL = ("ttft_p99", "ttft_max", "tpot_p99", "latency_mean", "tokens_per_second")
 
 
 def search_page(found: Search, cost_model: str) -> str:
@@ -61,6 +61,15 @@ def verdict(found: Search) -> str:
     )
 
 
+def hints(found: Search) -> list[str]:
+    """Where better parameters may lie that were not searched."""
+    return [
+        f"{name}={written(found.best.parameters[name])} is at an end of its range ({domain}): "
+        "better ones may lie beyond it."
+        for name, domain in found.at_ends.items()
+    ]
+
+
 def _worth(found: Search, workload: str) -> str:
     difference = found.held_out.difference(workload, BEST, found.measure)
     where = f" under {workload}" if len(found.held_out.workloads) > 1 else ""
@@ -83,7 +92,8 @@ def _best(found: Search) -> str:
         for name, value in found.best.parameters.items()
     ]
     head = ("parameter", "default", "best", "searched")
-    return f"<p>{escape(verdict(found))}</p>{table(head, rows)}"
+    told = "".join(f'<p class="note">{escape(each)}</p>' for each in hints(found))
+    return f"<p>{escape(verdict(found))}</p>{table(head, rows)}{told}"
 
 
 def _unseen(found: Search) -> str:
@@ -108,7 +118,7 @@ def _unseen(found: Search) -> str:
 
 def _all(found: Search) -> str:
     """A row a trial, the best first; of several workloads the means."""
-    head = ["trial", *map(escape, found.space), *found.measures, "against the defaults", "state"]
+    head = ["trial", *map(escape, (*found.space, *found.measures)), "against the defaults", "state"]
     rows = []
     for trial in sorted(found.trials, key=lambda each: rank(each, found.measure)):
         values = [escape(written(trial.parameters[name])) for name in found.space]

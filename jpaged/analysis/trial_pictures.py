@@ -122,7 +122,7 @@ def _axis(found: Search, drawn: Sequence[Trial]) -> Axis:
 def _figure(found: Search, more: str, picture: str) -> str:
     text = words_of(found.measure)[0]
     share = "as a share of the defaults', over all workloads; " if len(found.workloads) > 1 else ""
-    title = f"{text[0].upper()}{text[1:]}, {more}"
+    title = f"{escape(text[0].upper() + text[1:])}, {more}"
     return figure(title, share + better(found.measure), picture)
 
 

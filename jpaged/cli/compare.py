@@ -4,19 +4,22 @@ import argparse
 from pathlib import Path
 
 from jpaged.analysis.compare_page import compare_page
-from jpaged.cli.laboratory import Setting, distinct
+from jpaged.cli.laboratory import Setting, check_clients, distinct
 from jpaged.engine.progress import progress
 from jpaged.simulator.compare import compare
+from jpaged.simulator.makers import named, policy_of
 from jpaged.simulator.measures import check_measures
 
 
 def run(args: argparse.Namespace) -> int:
-    policies = distinct("policy", args.policies.split(","))
+    names = distinct("policy", [each for text in args.policies for each in named(text)])
+    policies = {name: policy_of(name) for name in names}
     measures = distinct("measure", args.measures.split(","))
     check_measures(measures)
     setting = Setting.of(args)
-    workloads = setting.workloads(args.workloads)
-    total = len(policies) * len(workloads) * args.seeds
+    workloads, routers = setting.workloads(args.workloads), setting.routers(args.routers)
+    check_clients(measures, workloads)
+    total = len(policies) * max(1, len(routers)) * len(workloads) * args.seeds
     with progress(total, "Simulating", "run") as bar:
         found = compare(
             policies,
@@ -24,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
             setting.cost_model,
             args.seeds,
             lambda *_: bar.update(),
+            routers=routers,
             **setting.options,
         )
     print(found.as_table(measures))

@@ -1,7 +1,7 @@
 """What `jpaged compare` and `jpaged search` are told alike: workloads, costs, options, a page."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from jpaged.errors import ConfigError
 from jpaged.scheduling.cost import CostModel
 from jpaged.simulator.building import check_options
 from jpaged.simulator.draws import Make
+from jpaged.simulator.makers import router_of
+from jpaged.simulator.routing import Router
 from jpaged.simulator.specs import cost_model_of, options_of, workload_of
 
 
@@ -33,6 +35,26 @@ class Setting:
 
     def workloads(self, texts: list[str]) -> dict[str, Make]:
         return {text: workload_of(text, self.max_len) for text in distinct("workload", texts)}
+
+    def routers(self, texts: list[str]) -> dict[str, Router]:
+        """Raises `ConfigError`, also where a router has nowhere to send anybody."""
+        if texts and self.options.get("num_replicas", 1) == 1:
+            raise ConfigError(
+                f"router {texts[0]} has one replica to send all to; say how many there are: "
+                "--option num_replicas=4"
+            )
+        return {text: router_of(text, self.cost_model) for text in distinct("router", texts)}
+
+
+def check_clients(measures: Iterable[str], workloads: Mapping[str, Make]) -> None:
+    """Raises `ConfigError` for measures, such as ttft_p99@chat, of those who ask for nothing."""
+    wanted = {client for measure in measures if (client := measure.partition("@")[2])}
+    if not wanted:
+        return
+    there = {each.terms.client for make in workloads.values() for each in make(0)}
+    if missing := sorted(wanted - there):
+        named = ", ".join(sorted(filter(None, there))) or "none; name them with client="
+        raise ConfigError(f"no workload has a client {', '.join(missing)}; there are {named}")
 
 
 def distinct(what: str, names: Iterable[str]) -> list[str]:

@@ -2,23 +2,47 @@
 
 import argparse
 
+from jpaged.cli.listing import LISTS, HelpWithLists
 from jpaged.cli.model_flags import MODEL_HELP
 from jpaged.cli.options import add_engine_flags
 
-MEASURES = "ttft_p50,ttft_p99,tpot_p99,latency_mean,tokens_per_second,hit_rate,recompute_tax"
+MEASURES = (
+    "ttft_p50,ttft_p99,ttft_max,tpot_p99,latency_mean,tokens_per_second,hit_rate,recompute_tax"
+)
+COST_MODEL = "roofline:model=llama-8b,gpu=H200"
 
 
 def compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--policies", required=True, help="names, with commas; the first is the base"
+        "--policies",
+        required=True,
+        nargs="+",
+        metavar="POLICY",
+        help="fcfs,sarathi:chunk=256,mine.py:MyPolicy; the first is the base",
     )
     _add_setting(parser)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--measures", default=MEASURES, help="of a simulation's summary")
+    parser.add_argument(
+        "--routers",
+        nargs="+",
+        default=[],
+        metavar="ROUTER",
+        help="each policy under each of them, of num_replicas (default: each replica in its turn)",
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="of each workload (default 5)")
+    parser.add_argument(
+        "--measures",
+        default=MEASURES,
+        metavar="MEASURE,…",
+        help=f"columns of the table (default {MEASURES})",
+    )
 
 
 def search(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--policy", required=True, help="its name")
+    parser.add_argument(
+        "--policy",
+        required=True,
+        help="sarathi, mine.py:MyPolicy, or srpt:early=0.5 to search among its other parameters",
+    )
     parser.add_argument(
         "--space",
         required=True,
@@ -27,7 +51,10 @@ def search(parser: argparse.ArgumentParser) -> None:
         help="name=low:high, name=low:high:log or name=this,that",
     )
     _add_setting(parser)
-    parser.add_argument("--measure", default="latency_mean", help="of a simulation's summary")
+    parser.add_argument("--router", help="of num_replicas (default: each replica in its turn)")
+    parser.add_argument(
+        "--measure", default="latency_mean", help="what should be best (default latency_mean)"
+    )
     parser.add_argument(
         "--constraint", nargs="+", default=[], help="'tpot_p99<0.05', on every workload"
     )
@@ -39,13 +66,16 @@ def search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held-out", nargs="+", metavar="WORKLOAD", help="for the best, in place of --workloads"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another one searches otherwise")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another one searches otherwise (default 0)"
+    )
 
 
 def replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="what `engine.record(…)` wrote")
     parser.add_argument("--until", type=int, help="stop before this step, and show the pages")
     parser.add_argument("--model", help="where the checkpoint lies now")
+    parser.add_argument("--policy", help="the run's, if it was none of ours: mine.py:MyPolicy")
 
 
 def calibrate(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +109,24 @@ def validate(parser: argparse.ArgumentParser) -> None:
 
 def _add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workloads", required=True, nargs="+", help="poisson:rate=4,num_requests=500, or a trace"
+        "--workloads",
+        required=True,
+        nargs="+",
+        metavar="WORKLOAD",
+        help="poisson:rate=4,num_requests=500, or a trace",
     )
     parser.add_argument(
-        "--cost-model", default="roofline:model=llama-8b,gpu=H200", help="or constant:…, costs.json"
+        "--cost-model",
+        default=COST_MODEL,
+        help=f"or constant:step=0.02, or costs.json (default {COST_MODEL})",
     )
-    parser.add_argument("--option", nargs="*", default=[], help="of the engines, name=value")
-    parser.add_argument("--out", help="a page of HTML")
+    parser.add_argument(
+        "--option",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the engines: max_model_len=4096 num_replicas=8 (default: an engine's own, and "
+        "max_model_len=2048)",
+    )
+    parser.add_argument("--out", metavar="PAGE.html", help="where the page goes (default: nowhere)")
+    parser.formatter_class, parser.epilog = HelpWithLists, LISTS

@@ -3,22 +3,24 @@
 import argparse
 from pathlib import Path
 
-from jpaged.analysis.search_page import USUAL, search_page, verdict
+from jpaged.analysis.search_page import USUAL, hints, search_page, verdict
 from jpaged.cli.laboratory import Setting
 from jpaged.engine.progress import progress
+from jpaged.simulator.makers import policy_maker
 from jpaged.simulator.search import search
 from jpaged.simulator.specs import space_of
 from jpaged.simulator.trials import Search
 
 
 def run(args: argparse.Namespace) -> int:
-    space, setting = space_of(args.space), Setting.of(args)
+    make_policy, space, setting = policy_maker(args.policy), space_of(args.space), Setting.of(args)
     workloads = setting.workloads(args.workloads)
+    routers = setting.routers([args.router] if args.router else [])
     held_out = None if args.held_out is None else setting.workloads(args.held_out)
     num_runs = 2 * args.held_out_seeds * len(held_out or workloads)
     with progress(args.trials + 1 + num_runs, "Searching", "step") as bar:
         found = search(
-            args.policy,
+            make_policy,
             space,
             workloads,
             setting.cost_model,
@@ -31,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
             held_out=held_out,
             on_trial=lambda _: bar.update(),
             on_run=lambda *_: bar.update(),
+            name=args.policy,
+            router=next(iter(routers.values()), None),
             **setting.options,
         )
     print("\n".join(report(found)))
@@ -52,7 +56,7 @@ def report(found: Search) -> list[str]:
     counts = [f"{states.count(each)} {text}" for each, text in told.items() if each in states]
     lines.append(", ".join([f"{len(found.trials) - 1} trials", *counts]))
     measures = tuple(dict.fromkeys((*found.measures, *USUAL)))
-    return [*lines, verdict(found), "", found.held_out.as_table(measures)]
+    return [*lines, verdict(found), *hints(found), "", found.held_out.as_table(measures)]
 
 
 def _short(value: object) -> str:

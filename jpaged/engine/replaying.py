@@ -210,7 +210,7 @@ def _policy_of(plain: dict[str, str | None]) -> Policy:
     if plain["state"] is None:
         raise ReplayDiverged(
             f"the run was recorded under the policy {plain['name']}, whose code is not in it; pass "
-            "policy=…"
+            "policy=… (from a shell, --policy mine.py:MyPolicy)"
         )
     return thaw(base64.b64decode(plain["state"]), None, None, is_trusted=False)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from jpaged.scheduling.cost import CostModel
 from jpaged.scheduling.policy import Policy
-from jpaged.simulator.compare import summary_of
+from jpaged.simulator.compare import by_measure, summary_of
 from jpaged.simulator.draws import Draws
 from jpaged.simulator.measures import Bound
 from jpaged.simulator.spaces import Value
-from jpaged.simulator.trials import Found, Trial
+from jpaged.simulator.trials import Found, Trial, mean_of
 
 Parameters = Mapping[str, Value]
 
@@ -52,7 +52,7 @@ class Bench:
         found: dict[str, dict[str, list[float]]] = {}
         for workload, drawn in self.draws.items():
             runs = [self._run(parameters, workload, i) for i in range(min(count, len(drawn)))]
-            found[workload] = {name: [run[name] for run in runs] for name in runs[0]}
+            found[workload] = by_measure(runs)
         return found
 
     def _run(self, parameters: Parameters, workload: str, index: int) -> dict[str, float]:
@@ -64,13 +64,13 @@ class Bench:
         return self._known[key]
 
     def _ratio(self, found: Found, base: Found, workload: str) -> float:
-        scale = statistics.fmean(base[workload][self.measure])
-        return statistics.fmean(found[workload][self.measure]) / (scale or math.nan)
+        scale = mean_of(base, workload, self.measure)
+        return mean_of(found, workload, self.measure) / (scale or math.nan)
 
     def _excess(self, found: Found) -> float:
         return max(
             (
-                bound.excess(statistics.fmean(found[workload][bound.measure]))
+                bound.excess(mean_of(found, workload, bound.measure))
                 for bound in self.bounds
                 for workload in found
             ),

@@ -16,6 +16,8 @@ from jpaged.policies import resolve
 from jpaged.scheduling.cost import CostModel
 from jpaged.scheduling.policy import Policy
 from jpaged.simulator.draws import Make, draw
+from jpaged.simulator.measures import summary_with_clients
+from jpaged.simulator.routing import Router
 from jpaged.simulator.simulate import simulate
 from jpaged.simulator.workload import TimedRequest
 
@@ -61,13 +63,17 @@ class Comparison:
     policies: tuple[str, ...]
     found: Mapping[tuple[str, str], Mapping[str, list[float]]]
 
+    def values(self, workload: str, policy: str, measure: str) -> list[float]:
+        """NaN for what nobody has: another workload's client."""
+        return self.found[workload, policy].get(measure, [math.nan])
+
     def estimate(self, workload: str, policy: str, measure: str) -> Estimate:
-        return Estimate.of(self.found[workload, policy][measure])
+        return Estimate.of(self.values(workload, policy, measure))
 
     def difference(self, workload: str, policy: str, measure: str) -> Estimate:
         """To the first policy, as a share of its mean: 0.1 is ten percent more."""
-        mine = self.found[workload, policy][measure]
-        its = self.found[workload, self.policies[0]][measure]
+        mine = self.values(workload, policy, measure)
+        its = self.values(workload, self.policies[0], measure)
         scale = abs(statistics.fmean(its)) or math.nan
         pairs = zip(mine, its, strict=True)
         return Estimate.of([(mine - its) / scale for mine, its in pairs])
@@ -102,31 +108,53 @@ def compare(
     num_seeds: int = 5,
     on_run: Callable[[str, str, int], object] = lambda workload, policy, seed: None,
     first_seed: int = 0,
+    *,
+    routers: Mapping[str, Router] | None = None,
     **options: Any,
 ) -> Comparison:
     """Serves every workload under every policy, for each seed from the first one on; a workload
     that is the same for all of them, such as a trace, once.
 
     policies: names, or objects by a name of your choice; the first is the baseline.  workloads: for
-    a seed, the requests.  options: of `simulate`.  on_run hears of each run that has ended.
+    a seed, the requests.  routers: by a name of your choice; each policy serves under every one, as
+    "policy @ router".  options: of `simulate`.  on_run hears of each run that has ended.
 
     Raises `ConfigError` before the first run, not after hours, for what can be known then.
     """
     named = dict(policies) if isinstance(policies, Mapping) else {each: each for each in policies}
     if not named or not workloads or num_seeds < 1:
         raise ConfigError("a comparison needs a policy, a workload and a seed, at least")
-    resolved = {name: resolve(policy) for name, policy in named.items()}
+    rivals = _rivals({name: resolve(policy) for name, policy in named.items()}, routers or {})
     seeds = range(first_seed, first_seed + num_seeds)
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    runs: dict[tuple[str, str], list[dict[str, float]]] = {}
     for workload, drawn in draw(workloads, seeds, cost_model, options).items():
         for seed, requests in zip(seeds, drawn, strict=False):
-            for name, policy in resolved.items():
-                measures = found.setdefault((workload, name), {})
-                summary = summary_of(policy, requests, cost_model, seed, options)
-                for each, value in summary.items():
-                    measures.setdefault(each, []).append(value)
+            for name, (policy, routed) in rivals.items():
+                summary = summary_of(policy, requests, cost_model, seed, options | routed)
+                runs.setdefault((workload, name), []).append(summary)
                 on_run(workload, name, seed)
-    return Comparison(tuple(workloads), tuple(named), found)
+    found = {key: by_measure(each) for key, each in runs.items()}
+    return Comparison(tuple(workloads), tuple(rivals), found)
+
+
+def by_measure(runs: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    """A value for each run, NaN where it has none: not every client asks in every one."""
+    runs = list(runs)
+    names = dict.fromkeys(name for run in runs for name in run)
+    return {name: [run.get(name, math.nan) for run in runs] for name in names}
+
+
+def _rivals(
+    policies: Mapping[str, Policy], routers: Mapping[str, Router]
+) -> dict[str, tuple[Policy, dict[str, Any]]]:
+    """Each with the router it is under, if there are any."""
+    if not routers:
+        return {name: (policy, {}) for name, policy in policies.items()}
+    return {
+        f"{name} @ {place}": (policy, {"router": router})
+        for place, router in routers.items()
+        for name, policy in policies.items()
+    }
 
 
 def summary_of(
@@ -136,12 +164,13 @@ def summary_of(
     seed: int,
     options: Mapping[str, Any],
 ) -> dict[str, float]:
-    """The summary of a run.  Raises `ConfigError` where the policy raises: the one that replaces it
-    would be measured under its name."""
+    """The summary of a run, and its clients'.  Raises `ConfigError` where the policy raises: the
+    one that replaces it would be measured under its name."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", PolicyWarning)
         try:
-            return simulate(policy, requests, cost_model, **{"seed": seed, **options}).summary()
+            result = simulate(policy, requests, cost_model, **{"seed": seed, **options})
+            return summary_with_clients(result)
         except PolicyWarning as warning:
             raise ConfigError(
                 f"{warning}; here that would be measured under its name: mend it first"

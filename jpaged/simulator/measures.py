@@ -9,6 +9,7 @@ from jpaged.errors import ConfigError
 from jpaged.simulator.result import Result
 
 MEASURES = tuple(Result().summary())
+OF_ALL = {"num_refused", "seconds", "recompute_tax", "padding"}  # of no client alone
 # of all others less is better
 MORE_IS_BETTER = {
     "num_requests",
@@ -17,14 +18,35 @@ MORE_IS_BETTER = {
     "goodput",
     "hit_rate",
 }
-BOUND = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*(\S+)\s*")
+BOUND = re.compile(r"\s*([^\s<>=]+)\s*(<=|>=|<|>)\s*(\S+)\s*")
 
 
 def check_measures(names: Iterable[str]) -> None:
-    """Raises `ConfigError` with those that no summary has."""
-    unknown = [name for name in names if name not in MEASURES]
+    """Raises `ConfigError` with those that no summary has; `ttft_p99@chat` is of one client."""
+    unknown = []
+    for name in names:
+        measure, is_of_one, client = name.partition("@")
+        if measure not in MEASURES or (is_of_one and (not client or measure in OF_ALL)):
+            unknown.append(name)
     if unknown:
-        raise ConfigError(f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+        raise ConfigError(
+            f"no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}; and of one client, "
+            f"as in ttft_p99@chat, all but {', '.join(sorted(OF_ALL))}"
+        )
+
+
+def is_more_better(measure: str) -> bool:
+    return measure.partition("@")[0] in MORE_IS_BETTER
+
+
+def summary_with_clients(result: Result) -> dict[str, float]:
+    """The summary, and where there are several clients what it would say of each of them alone."""
+    found = result.summary()
+    clients = sorted({each.client for each in result.ended})
+    for client in clients if len(clients) > 1 else ():
+        mine = Result([each for each in result.ended if each.client == client]).summary()
+        found |= {f"{name}@{client}": mine[name] for name in MEASURES if name not in OF_ALL}
+    return found
 
 
 @dataclass(frozen=True)

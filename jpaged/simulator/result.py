@@ -135,7 +135,7 @@ class Result:
         return max(lasts) - min(each.arrival for each in self.ended) if lasts else 0.0
 
     def summary(self) -> dict[str, float]:
-        """Rates a second, seconds as means and quantiles, shares from 0 to 1.
+        """Rates a second, seconds as means, quantiles and maxima, shares from 0 to 1.
 
         goodput: requests a second that kept all that was promised; those without promises do.
         recompute_tax: the share of tokens computed more than once.  hit_rate: of prompt tokens that
@@ -159,6 +159,7 @@ class Result:
             values: Any = finished[name]  # a column; without values in it all is NaN
             found[f"{name}_mean"] = values.mean()
             found |= {f"{name}_{q}": values.quantile(at) for q, at in QUANTILES.items()}
+            found[f"{name}_max"] = values.max()
         return {name: float(value) for name, value in found.items()}
 
 

@@ -30,7 +30,7 @@ from jpaged.scheduling.policy import Policy
 from jpaged.simulator.bench import Bench, Parameters
 from jpaged.simulator.compare import compare
 from jpaged.simulator.draws import Draws, Make, draw
-from jpaged.simulator.measures import MORE_IS_BETTER, Bound, check_measures
+from jpaged.simulator.measures import Bound, check_measures, is_more_better
 from jpaged.simulator.spaces import Choice, Range, Space, check_ends, defaults_of
 from jpaged.simulator.trials import BEST, DEFAULT, Search, Trial, best_of
 
@@ -46,6 +46,7 @@ def search(
     num_seeds: int = 3,
     seed: int = 0,
     *,
+    name: str | None = None,
     num_held_out: int = 5,
     held_out: Mapping[str, Make] | None = None,
     on_trial: Callable[[Trial], object] = lambda trial: None,
@@ -58,10 +59,11 @@ def search(
     or a `Choice` for each parameter; those left out keep their defaults.  measure: of a
     simulation's summary; which way is better is known.  constraints: `"tpot_p99<0.05"`; they hold
     on average over the seeds, on each workload.  A policy that refuses requests looks fast: bound
-    num_refused, or search for goodput.  num_held_out, held_out: seeds for the best, and workloads
-    if not the same; a trace is the same for every seed, and needs another.  seed: of the search and
-    its requests; the same finds the same.  on_trial, on_run: hear of each trial, and of each run
-    after them.  options: of `simulate`.
+    num_refused, or search for goodput.  name: what the policy is called.
+    num_held_out, held_out: seeds for the best, and workloads if not the same; a trace is the same
+    for every seed, and needs another.  seed: of the search and its requests; the same finds the
+    same.  on_trial, on_run: hear of each trial, and of each run after them.  options: of
+    `simulate`.
 
     Raises `ConfigError`, before the first run for what can be known then.
     """
@@ -70,7 +72,8 @@ def search(
     counts = {"num_trials": num_trials, "num_seeds": num_seeds, "num_held_out": num_held_out}
     if not workloads or min(counts.values()) < 1:
         raise ConfigError(f"a search needs a workload, and at least 1 of each: {counts}")
-    name, make = _maker(make_policy)
+    its_name, make = _maker(make_policy)
+    name = name or its_name
     defaults = defaults_of(make, space, name)
     check_ends(make, space, name)
     first = seed * (num_seeds + num_held_out)
@@ -137,7 +140,7 @@ def _study(bench: Bench, seed: int) -> optuna.Study:
         return optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed),
             pruner=pruner,
-            direction="maximize" if bench.measure in MORE_IS_BETTER else "minimize",
+            direction="maximize" if is_more_better(bench.measure) else "minimize",
         )
 
 

@@ -40,6 +40,15 @@ class Range:
     def ends(self) -> tuple[float, float]:
         return self.low, self.high
 
+    def is_at_end(self, value: Value) -> bool:
+        """The first or last whole number, or in the first or last hundredth."""
+        if isinstance(value, str | None) or value not in self:
+            return False
+        if self.is_whole:
+            return value in self.ends
+        low, at, high = (math.log(v) if self.is_log else v for v in (self.low, value, self.high))
+        return min(at - low, high - at) <= (high - low) / 100
+
     def __contains__(self, value: object) -> bool:
         kinds = (int,) if self.is_whole else (int, float)
         return type(value) in kinds and self.low <= value <= self.high  # pyright: ignore

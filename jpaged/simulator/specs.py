@@ -2,25 +2,33 @@
 
 poisson:rate=4,num_requests=500,prompt_len=200      a function of `simulator.workload`
 trace.jsonl    trace.csv:limit=500,too_long=cut     a file, for `from_trace`
+poisson:…,client=chat,ttft=0.5 + agents:…           several together; whose they are, promises
 roofline:model=llama-8b,gpu=H200                    constant:step=0.02,token=1e-4
 costs.json                                          what `jpaged calibrate` wrote
 chunk=64:1024:log    aging=0.0:300.0    n=1,2,4     where a policy's parameters may lie
+
+Policies and routers are in `makers`.
 """
 
-import ast
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from jpaged.errors import ConfigError
+from jpaged.errors import ConfigError, RequestRejected
 from jpaged.scheduling.cost import CostModel
+from jpaged.scheduling.terms import Terms
 from jpaged.simulator import workload
 from jpaged.simulator.building import DEFAULTS
 from jpaged.simulator.constant import Constant
 from jpaged.simulator.draws import Make
+from jpaged.simulator.grammar import (
+    options_for,
+    pairs,
+    parameters_of,
+    split,
+    value_of,
+)
 from jpaged.simulator.roofline import OPTIONS as ROOFLINE_OPTIONS
 from jpaged.simulator.roofline import Roofline
 from jpaged.simulator.spaces import Choice, Range
@@ -30,44 +38,89 @@ WORKLOADS: dict[str, Callable[..., Any]] = {
     "poisson": workload.poisson,
     "gamma": workload.gamma,
     "weibull": workload.weibull,
+    "tenant": workload.tenant,
     "shared_prefix_tree": workload.shared_prefix_tree,
     "sessions": workload.sessions,
     "agents": workload.agents,
 }
 COST_MODELS: dict[str, Callable[..., CostModel]] = {"roofline": Roofline.of, "constant": Constant}
-UNWRITTEN = ("path", "seed", "tree", "terms", "params")  # objects, and what others decide
+UNWRITTEN = ("path", "seed", "tree")  # of workloads: objects, and what others decide
+TERMS = ("client", "ttft", "tpot", "deadline")
+ASKED = (*TERMS, "priority", "foretold")  # what all requests of any workload may have in common
+TOGETHER = re.compile(rf"\s\+\s|\+(?=(?:{'|'.join(WORKLOADS)}):)")
 ENGINE_OPTIONS = (*DEFAULTS, "num_replicas")
-COMMAS = re.compile(r",(?![^\[(]*[\])])")  # but those in brackets
 
 
 def workload_of(text: str, max_len: int | None = None) -> Make:
-    """The requests for a seed.  max_len: tokens that a request of a trace may have, if the text
-    says nothing else.  Raises `ConfigError`."""
+    """The requests for a seed.  max_len: tokens that a request of a trace, or a session, may have,
+    if the text says nothing else.  Raises `ConfigError`."""
+    parts = [text] if Path(text).is_file() else TOGETHER.split(text)
+    makes = [_workload(part.strip(), max_len) for part in parts]
+    return makes[0] if len(makes) == 1 else lambda seed: workload.mix(*(m(seed) for m in makes))
+
+
+def _workload(text: str, max_len: int | None) -> Make:
     path, _, rest = (text, "", "") if Path(text).is_file() else text.partition(":")
-    if Path(path).is_file():
-        options: dict[str, Any] = {"max_len": max_len} | _options(
-            text, rest, path, workload.from_trace
-        )
-        requests = workload.from_trace(path, **options)
+    is_trace = Path(path).is_file()
+    if not is_trace and path not in WORKLOADS:
+        raise ConfigError(_no_workload(path))
+    make: Callable[..., Any] = workload.from_trace if is_trace else WORKLOADS[path]
+    takes = [each.name for each in parameters_of(make) if each.name not in UNWRITTEN]
+    options = options_for(text, path, rest, make, [*takes, *ASKED])
+    is_told, options = options.pop("foretold", False), _asked(text, options)
+    if max_len is not None and "max_len" in takes:
+        options = {"max_len": max_len} | options
+    tell = workload.foretold if is_told else iter
+    if is_trace:
+        requests = list(tell(make(path, **options)))
         return lambda seed: requests
-    make = _named(text, WORKLOADS, "workload", "a trace file")
-    return lambda seed: make(seed=seed)
+    return lambda seed: list(tell(make(seed=seed, **options)))
+
+
+def _asked(text: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with their terms as one."""
+    terms = {name: options[name] for name in TERMS if name in options}
+    if not terms:
+        return options
+    rest = {name: value for name, value in options.items() if name not in TERMS}
+    if "client" in terms:
+        terms["client"] = str(terms["client"])  # 1 is a name, too
+    try:
+        return rest | {"terms": Terms(**terms)}
+    except RequestRejected as error:
+        raise ConfigError(f"{text!r}: {error}") from error
+
+
+def _no_workload(path: str) -> str:
+    there = f"there are {', '.join(WORKLOADS)}, or a trace file"
+    if path and Path(path).is_dir():
+        return f"no workload {path!r}, which is a folder; {there}"
+    is_path = "/" in path or Path(path).suffix
+    return f"no workload {path!r}{f', nor such a file in {Path.cwd()}' if is_path else ''}; {there}"
 
 
 def cost_model_of(text: str) -> CostModel:
     """Raises `ConfigError`."""
     if text.endswith(".json"):
         return FromTable.load(text)
-    make = _named(text, COST_MODELS, "cost model", "a table.json")
+    name, _, rest = text.partition(":")
+    if name not in COST_MODELS:
+        raise ConfigError(
+            f"no cost model {name!r}; there are {', '.join(COST_MODELS)}, or a table.json"
+        )
+    make = COST_MODELS[name]
+    more = ROOFLINE_OPTIONS if make == Roofline.of else ()
+    known = [*(each.name for each in parameters_of(make)), *more]
+    options = options_for(text, name, rest, make, known)
     try:
-        return make()
+        return make(**options)
     except ConfigError as error:
         raise ConfigError(f"cost model {text!r}: {error}") from error
 
 
 def options_of(texts: Iterable[str]) -> dict[str, Any]:
     """What engines are made with, from `name=value`s.  Raises `ConfigError`."""
-    return _pairs("an engine", texts, ENGINE_OPTIONS)
+    return pairs("an engine", texts, ENGINE_OPTIONS)
 
 
 def space_of(texts: Iterable[str]) -> dict[str, Range | Choice]:
@@ -91,66 +144,8 @@ def space_of(texts: Iterable[str]) -> dict[str, Range | Choice]:
 
 def _domain(text: str) -> Range | Choice:
     if ":" not in text:
-        return Choice(tuple(map(_value, COMMAS.split(text))))
+        return Choice(tuple(map(value_of, split(text))))
     low, high, *rest = text.split(":")
     if rest not in ([], ["log"]):
         raise ConfigError("a range is low:high or low:high:log")
-    return Range(_value(low), _value(high), is_log=bool(rest))
-
-
-def option_of(text: str) -> tuple[str, Any]:
-    """`name=value`, the value a number where it is one.  Raises `ConfigError`."""
-    name, is_option, value = text.partition("=")
-    if not (is_option and name.strip()):
-        raise ConfigError(f"{text!r} is no option; write name=value")
-    return name.strip(), _value(value)
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text.strip()
-
-
-def _named(text: str, known: Mapping[str, Any], what: str, other: str) -> Callable[..., Any]:
-    name, _, rest = text.partition(":")
-    if name not in known:
-        raise ConfigError(f"no {what} {name!r}; there are {', '.join(known)}, or {other}")
-    return partial(known[name], **_options(text, rest, name, known[name]))
-
-
-def _options(text: str, rest: str, name: str, make: Callable[..., Any]) -> dict[str, Any]:
-    """Those behind the colon of a text, which name what is made."""
-    known = _writable(make)
-    try:
-        options = _pairs(name, (each for each in COMMAS.split(rest) if each), known)
-        parameters = inspect.signature(make).parameters.values()
-        lacking = [
-            each.name for each in parameters if each.name in known and each.default is each.empty
-        ]
-        if missing := [each for each in lacking if each not in options]:
-            raise ConfigError(f"{name} lacks {', '.join(missing)}; it takes {', '.join(known)}")
-    except ConfigError as error:
-        raise ConfigError(f"{text!r}: {error}") from error
-    return options
-
-
-def _pairs(owner: str, texts: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for text in texts:
-        name, value = option_of(text)
-        if name not in known:
-            raise ConfigError(f"{owner} has no option {name!r}; it takes {', '.join(known)}")
-        if name in options:
-            raise ConfigError(f"{name} is said twice, {options[name]!r} and {value!r}; drop one")
-        options[name] = value
-    return options
-
-
-def _writable(make: Callable[..., Any]) -> list[str]:
-    """The names of what it takes, but objects."""
-    parameters = inspect.signature(make).parameters.values()
-    names = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]
-    more = ROOFLINE_OPTIONS if make == Roofline.of else ()
-    return [each for each in (*names, *more) if each not in UNWRITTEN]
+    return Range(value_of(low), value_of(high), is_log=bool(rest))

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jpaged.simulator.compare import Comparison
-from jpaged.simulator.measures import MORE_IS_BETTER, Bound
-from jpaged.simulator.spaces import Space, Value
+from jpaged.simulator.measures import Bound, is_more_better
+from jpaged.simulator.spaces import Range, Space, Value
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Found = Mapping[str, Mapping[str, list[float]]]  # by workload and measure, a value for each seed
 DEFAULT, BEST = "default", "best"
+
+
+def mean_of(found: Found, workload: str, measure: str) -> float:
+    """NaN for what no run has."""
+    return statistics.fmean(found[workload].get(measure, [math.nan]))
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Trial:
     is_pruned: bool = False
 
     def mean(self, workload: str, measure: str) -> float:
-        return statistics.fmean(self.found[workload][measure])
+        return mean_of(self.found, workload, measure)
 
     @property
     def num_seeds(self) -> int:
@@ -55,7 +60,7 @@ def rank(trial: Trial, measure: str) -> tuple[float, ...]:
     """The lowest is the best: of those that were measured on all seeds and keep the constraints, or
     else come closest to it, the one of the best score; the first of equals."""
     is_failed = not math.isfinite(trial.score)
-    score = 0.0 if is_failed else -trial.score if measure in MORE_IS_BETTER else trial.score
+    score = 0.0 if is_failed else -trial.score if is_more_better(measure) else trial.score
     return is_failed, trial.is_pruned, trial.excess, score, trial.number
 
 
@@ -83,6 +88,15 @@ class Search:
     def best_parameters(self) -> dict[str, Any]:
         """What the policy is made with, as keywords."""
         return dict(self.best.parameters)
+
+    @property
+    def at_ends(self) -> dict[str, Range]:
+        """The parameters that are best at an end of their range, as far as one can tell."""
+        return {
+            name: domain
+            for name, value in self.best.parameters.items()
+            if isinstance(domain := self.space[name], Range) and domain.is_at_end(value)
+        }
 
     @property
     def workloads(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import html
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -203,6 +204,28 @@ def test_a_search_that_found_nothing_says_so(bounds, says):
     )
     assert verdict(found) == says
     Page(search_page(found, "c"))
+
+
+def test_a_best_at_an_end_of_its_range_is_told(searched):
+    [default, *_] = searched.trials
+    trials = [
+        replace(default, number=number, parameters={"chunk": chunk, "aging": 0.0}, score=0.5)
+        for number, chunk in ((1, 512), (2, 64))
+    ]
+    told = "chunk=512 is at an end of its range (16 to 512, logarithmic): better ones may lie"
+    at_end, inside = (replace(searched, trials=(default, each)) for each in trials)
+
+    assert told in search_page(at_end, "c")
+    assert "may lie" not in search_page(inside, "c")
+
+
+def test_a_measure_of_one_client_is_told_with_its_name():
+    found = {("w", name): {"goodput@<b>": [value]} for name, value in (("a", 1.0), ("b", 2.0))}
+    page = compare_page(Comparison(("w",), ("a", "b"), found), ["goodput@<b>", "ttft_max@c"], "c")
+
+    assert "goodput@<b>" not in page and "Sequences that kept all promises, of &lt;b&gt;" in page
+    assert "more is better" in page and "goodput@&lt;b&gt;" in page
+    assert any(tip.startswith("b: 2.00 /s, +100.0 %") for tip in Page(page).tips)
 
 
 def test_trials_without_a_value_are_told_but_not_drawn(searched):

@@ -10,8 +10,11 @@ import pytest
 
 from jpaged import LLMEngine, SamplingParams
 from jpaged.cli import main
+from jpaged.policies import NAMES as POLICIES
 from jpaged.scheduling.buckets import Bucket
-from jpaged.simulator.specs import cost_model_of, workload_of
+from jpaged.simulator.measures import MEASURES
+from jpaged.simulator.routers import NAMES as ROUTERS
+from jpaged.simulator.specs import ASKED, WORKLOADS, cost_model_of, workload_of
 from jpaged.simulator.table import FromTable, Row
 
 WORKLOAD = "poisson:rate=20,num_requests=30,prompt_len=[20,700],output_len=20"
@@ -20,6 +23,21 @@ COST = ["--cost-model", "constant:step=0.02,token=1e-4"]
 SEARCH = ["search", "--policy", "sarathi", "--space", "chunk=16:256:log", "--workloads", WORKLOAD]
 FEW = ["--trials", "4", "--seeds", "2", "--held-out-seeds", "2"]
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+MINE = """
+from jpaged.policies import Fcfs
+from jpaged.simulator import Router
+
+class Narrow(Fcfs):
+    def __init__(self, width: int = 1, more: int = 0):
+        self.width = width + more
+
+    def propose(self, view):
+        return list(super().propose(view))[: self.width]
+
+class First(Router):
+    def route(self, replicas, request):
+        return 0
+"""
 BURST = "Timestamp,Request tokens,Response tokens\n"
 AT = "2023-11-16 18:00:00"
 HASHED = {"timestamp": 2, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}
@@ -68,6 +86,48 @@ def test_parameters_are_searched_for_and_shown_on_a_page(capsys, tmp_path):
     assert not [each for each in page.loads if each[0] != "#" and each != "data:,"]
 
 
+def test_several_clients_are_served_by_ones_own_policy_and_router(capsys, tmp_path):
+    """All that can be said in a shell, said together."""
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    workload = f"{WORKLOAD},client=a,ttft=0.2 + {WORKLOAD},client=b"
+    words = ["compare", "--policies", f"fcfs,{path}:Narrow:width=2,more=1", "sarathi:chunk=64"]
+    words += ["--routers", "round_robin", f"{path}:First", "--option", "num_replicas=2"]
+    measures = "ttft_max@a,goodput@a,ttft_max"
+
+    code = main([*words, *COST, "--workloads", workload, "--seeds", "1", "--measures", measures])
+
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    rows = [line.split(" | ")[1] for line in said.out.splitlines()[2:]]
+    rivals = ("fcfs", f"{path}:Narrow:width=2,more=1", "sarathi:chunk=64")
+    assert rows == [f"{a} @ {b}" for b in ("round_robin", f"{path}:First") for a in rivals]
+    assert "nan" not in said.out
+
+
+def test_parameters_of_ones_own_policy_are_searched_for(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    words = ["search", "--policy", f"{path}:Narrow:more=1", "--space", "width=1:3", *FEW, *COST]
+    words += ["--workloads", WORKLOAD, "--router", "least_loaded", "--option", "num_replicas=2"]
+
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert f"{path}:Narrow:more=1: width=3, by default 1\n" in said
+    assert "width=3 is at an end of its range (1 to 3): better ones may lie beyond it." in said
+
+
+@pytest.mark.parametrize("command", ["compare", "search"])
+def test_help_lists_what_there_is_with_its_defaults(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f" {name}" in said for name in (*POLICIES, *ROUTERS, *WORKLOADS, *MEASURES, *ASKED))
+    assert "sarathi:chunk=512 " in said and "poisson:rate=…, num_requests=…, prompt_len=" in said
+    assert "(default 5)" in said and "(default roofline:model=llama-8b,gpu=H200)" in said
+
+
 def test_a_search_of_a_trace_is_measured_on_another(capsys):
     traces = Path(__file__).parents[1] / "simulator" / "traces"
     words = ["search", "--policy", "sarathi", "--space", "chunk=64:512", "--trials", "1", *COST]
@@ -84,6 +144,11 @@ def test_a_search_of_a_trace_is_measured_on_another(capsys):
     ("words", "message"),
     [
         (["--policies", "fcfs,nonsense"], "no policy 'nonsense'"),
+        (["--policies", "nowhere.py:Mine"], "there is no file nowhere.py"),
+        (["--policies", "sarathi:chunks=3"], "sarathi has no option 'chunks'; it takes chunk"),
+        (["--routers", "freest"], "freest has one replica .* --option num_replicas=4"),
+        (["--routers", "freset", "--option", "num_replicas=2"], "no router 'freset' .did you mean"),
+        (["--measures", "ttft_max@a"], "no workload has a client a; there are none; name them"),
         (["--workloads", "poison:rate=1"], "no workload 'poison'; there are poisson"),
         (["--workloads", "poisson:rate"], "'rate' is no option; write name=value"),
         (["--workloads", "poisson:num_requests=3"], "poisson lacks rate; it takes rate, num_"),
@@ -93,7 +158,7 @@ def test_a_search_of_a_trace_is_measured_on_another(capsys):
         ),
         (["--workloads", f"{WORKLOAD},output_len=9999"], "output_len is said twice"),
         (["--workloads", WORKLOAD, WORKLOAD], "workload poisson.* is named twice; drop one"),
-        (["--workloads", "poisson:rate=9,num_requests=9,output_len=5000"], "raise max_model_len"),
+        (["--workloads", "poisson:rate=9,num_requests=9,output_len=5000"], "max_model_len=8192"),
         (["--policies", "fcfs,sarathi,fcfs"], "policy fcfs is named twice"),
         (["--policies", "fcfs,"], "no policy ''; there are fcfs"),
         (["--cost-model", "roofline:model=llama-8b,gpu=Z80"], "no datasheet of 'Z80'"),

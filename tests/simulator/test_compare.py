@@ -10,9 +10,11 @@ import pytest
 
 from jpaged import ConfigError
 from jpaged.policies import Fcfs, Policy, ShortestFirst
-from jpaged.simulator import Constant
+from jpaged.simulator import Constant, Router, simulate
 from jpaged.simulator.compare import STUDENT, Estimate, compare
-from jpaged.simulator.workload import TimedRequest, from_trace, poisson
+from jpaged.simulator.measures import check_measures
+from jpaged.simulator.routers import RoundRobin
+from jpaged.simulator.workload import Tenant, TimedRequest, from_trace, poisson, tenants
 
 COST = Constant(step=0.02, token=1e-4)
 OPTIONS: Any = {"max_num_seqs": 4, "max_model_len": 600}
@@ -170,3 +172,59 @@ def test_seeds_go_on_from_the_first_one():
     whole = compare(["fcfs"], {"w": a_workload}, COST, 4, **OPTIONS).found["w", "fcfs"]
     rest = compare(["fcfs"], {"w": a_workload}, COST, 2, first_seed=2, **OPTIONS).found["w", "fcfs"]
     assert whole["ttft_mean"][2:] == rest["ttft_mean"]
+
+
+def test_policies_are_compared_under_routers():
+    class First(Router):
+        def route(self, replicas, request):
+            return 0
+
+    routers = {"in turn": RoundRobin(), "all to one": First()}
+    found = compare(
+        ["fcfs", "shortest"], {"w": a_workload}, COST, 1, routers=routers, num_replicas=4, **OPTIONS
+    )
+
+    assert found.policies == tuple(f"{a} @ {b}" for b in routers for a in ("fcfs", "shortest"))
+    alone = compare(["fcfs"], {"w": a_workload}, COST, 1, **OPTIONS)
+    assert found.found["w", "fcfs @ all to one"] == alone.found["w", "fcfs"]
+    assert found.difference("w", "fcfs @ all to one", "ttft_mean").mean > 1
+
+
+def test_clients_are_measured_each_alone():
+    """A greedy one keeps a polite one waiting, until their shares are fair."""
+
+    def both(seed: int):
+        greedy = Tenant("greedy", 30.0, 20, 20, begins=seed, ends=5.0)
+        return tenants(Tenant("polite", 1.0, 20, 20, begins=3.0), greedy, seconds=8.0, seed=seed)
+
+    workloads = {"both": both, "one": a_workload}
+    found = compare(["fcfs", "fair_share"], workloads, COST, 2, **OPTIONS)
+
+    waits = found.difference("both", "fair_share", "ttft_max@polite")
+    assert (
+        waits.mean < -0.5 and waits.mean < found.difference("both", "fair_share", "ttft_max").mean
+    )
+    [first, _] = found.values("both", "fcfs", "num_requests@polite")
+    assert first == sum(each.terms.client == "polite" for each in both(0))
+    assert math.isnan(found.estimate("one", "fcfs", "ttft_max@polite").mean)
+    assert "| nan |" in found.as_table(["ttft_max@polite"])
+
+
+def test_the_longest_wait_is_in_the_summary():
+    """One who starves among hundreds is in no quantile."""
+    short = poisson(60.0, 200, prompt_len=20, output_len=5)
+    long = TimedRequest("long", short[3].arrival, (1,) * 500, 5)
+    result = simulate(ShortestFirst(aging=0), [*short[:4], long, *short[4:]], COST, **OPTIONS)
+    found = result.summary()
+
+    for name in ("ttft", "tpot", "latency"):
+        assert found[f"{name}_max"] == result.requests[name].max()
+    assert found["ttft_max"] > 1.8 * found["ttft_p99"]
+
+
+@pytest.mark.parametrize(
+    "name", ["speed", "ttft_p99@", "padding@polite", "speed@polite", "@polite"]
+)
+def test_a_measure_that_is_none_is_refused(name):
+    with pytest.raises(ConfigError, match=f"no measure {name}; there are num_requests"):
+        check_measures(["ttft_p99", "goodput@polite", name])

@@ -8,12 +8,13 @@ import pytest
 
 from jpaged import ConfigError
 from jpaged.policies import Fcfs, Sarathi
+from jpaged.scheduling.terms import Terms
 from jpaged.simulator import Constant
 from jpaged.simulator.compare import compare
 from jpaged.simulator.search import search
 from jpaged.simulator.spaces import Choice, Range
 from jpaged.simulator.trials import Search
-from jpaged.simulator.workload import from_trace, poisson
+from jpaged.simulator.workload import from_trace, mix, poisson
 
 COST = Constant(step=0.02, token=2e-4)
 OPTIONS: Any = {"max_num_seqs": 8, "max_model_len": 600}
@@ -201,6 +202,43 @@ def test_what_is_tried_is_a_table():
     assert list(table) == ["trial", "width", "latency_mean", "tpot_p99", *ends]
     assert table["state"].tolist()[0] == "default" and len(table) == 4
     assert table["latency_mean"][0] == found.trials[0].mean("w", "latency_mean")
+
+
+def test_a_best_at_an_end_of_its_range_is_told():
+    """What is held back needlessly is best where it is held back least."""
+    found = a_search(space={"width": Range(2, 4), "unused": Range(0.5, 9.0)}, num_trials=15)
+
+    assert found.best.parameters["width"] == 4
+    assert found.at_ends["width"] == Range(2, 4)
+    assert a_search(space={"width": Choice((2, 4))}).at_ends == {}
+
+
+@pytest.mark.parametrize(
+    ("domain", "ends", "inside"),
+    [
+        (Range(1, 300), (1, 300), (2, 299)),
+        (Range(0.0, 100.0), (0.0, 0.9, 99.1, 100.0), (1.1, 98.9)),
+        (Range(1.0, 100.0, is_log=True), (1.0, 1.04, 96.0), (1.06, 95.0)),
+    ],
+)
+def test_ends_are_the_last_whole_numbers_and_the_last_hundredth_of_others(domain, ends, inside):
+    assert all(domain.is_at_end(value) for value in ends)
+    assert not any(domain.is_at_end(value) for value in inside)
+
+
+def test_one_may_search_for_what_serves_one_client_best():
+    def both(seed: int):
+        hurried = poisson(3.0, 12, 20, 4, seed, terms=Terms(client="hurried"))
+        return mix(hurried, poisson(3.0, 12, 300, 30, seed, terms=Terms(client="other")))
+
+    bounds = ["goodput@other>0.01"]
+    found = a_search(workloads={"w": both}, measure="ttft_mean@hurried", constraints=bounds)
+
+    assert found.best.score < 1 and found.best.excess == 0
+    values = found.held_out.values("w", "best", "ttft_mean@hurried")
+    assert all(map(math.isfinite, values))
+    with pytest.raises(ConfigError, match="ttft_mean@nobody is 0 with the defaults, or has no val"):
+        a_search(workloads={"w": both}, measure="ttft_mean@nobody")
 
 
 def test_a_policy_that_raises_ends_the_search():

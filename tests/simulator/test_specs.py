@@ -5,12 +5,22 @@ from pathlib import Path
 import pytest
 
 from jpaged import ConfigError
+from jpaged.scheduling.terms import Terms
 from jpaged.simulator import Constant, Roofline
 from jpaged.simulator.model_shape import LLAMA_8B
 from jpaged.simulator.roofline import GPUS
 from jpaged.simulator.spaces import Choice, Range
 from jpaged.simulator.specs import cost_model_of, options_of, space_of, workload_of
-from jpaged.simulator.workload import from_trace, poisson
+from jpaged.simulator.workload import (
+    Tenant,
+    Uniform,
+    Zipf,
+    from_trace,
+    mix,
+    poisson,
+    shared_prefix_tree,
+)
+from jpaged.simulator.workload.request import PLAIN
 
 TRACES = Path(__file__).parent / "traces"
 
@@ -18,6 +28,44 @@ TRACES = Path(__file__).parent / "traces"
 def test_a_workload_is_a_function_with_its_options():
     make = workload_of("poisson:rate=4,num_requests=5,prompt_len=[3,4],output_len=7")
     assert list(make(3)) == poisson(4, 5, [3, 4], 7, seed=3)
+
+
+def test_lengths_are_drawn_from_laws_that_are_written_as_in_python():
+    laws = "prompt_len=Zipf(9,exponent=2),output_len=Uniform(3,9)"
+    make = workload_of(f"poisson:rate=4,num_requests=5,{laws}")
+    assert list(make(3)) == poisson(4, 5, Zipf(9, 2), Uniform(3, 9), seed=3)
+
+    tree = "branching=[1,2],num_tokens=[9,Uniform(3,9)]"
+    made = workload_of(f"shared_prefix_tree:rate=4,num_requests=5,{tree}")(3)
+    assert list(made) == shared_prefix_tree(4, 5, [1, 2], [9, Uniform(3, 9)], seed=3)
+
+
+def test_a_workload_says_whose_it_is_and_what_was_promised():
+    told = "client=7,ttft=0.5,tpot=0.1,deadline=9,priority=2,foretold=True"
+    for text in ("sessions:rate=4,num_sessions=2", f"{TRACES}/burstgpt.csv:limit=2"):
+        for request in workload_of(f"{text},{told}")(0):
+            for turn in request.turns:
+                terms = turn.terms
+                assert (terms.client, terms.ttft, terms.tpot, terms.deadline) == ("7", 0.5, 0.1, 9)
+                assert (turn.priority, terms.predicted_tokens) == (2, turn.num_output)
+
+
+def test_workloads_together_are_mixed():
+    text = "poisson:rate=4,num_requests=5,client=a{}tenant:client=b,rate=9,begins=1,ends=2"
+    asked = Tenant("b", 9, begins=1, ends=2).workload(3, PLAIN)
+    expected = mix(poisson(4, 5, seed=3, terms=Terms(client="a")), asked)
+
+    assert list(workload_of(text.format(" + "))(3)) == expected
+    assert list(workload_of(text.format("+"))(3)) == expected
+    assert {each.terms.client for each in expected} == {"a", "b"}
+
+
+def test_sessions_go_as_far_as_the_engine_or_as_is_said():
+    def longest(text: str) -> int:
+        made = workload_of(f"sessions:rate=4,num_sessions=40{text}", max_len=5000)(0)
+        return max(sum(turn.num_final for turn in first.turns) for first in made)
+
+    assert 2048 < longest("") <= 5000 and longest(",max_len=2048") <= 2048
 
 
 def test_a_trace_is_a_workload_that_is_the_same_for_every_seed():
@@ -70,8 +118,9 @@ def test_a_space_is_ranges_and_choices():
     [
         ("", "no workload ''; there are poisson, .*, or a trace file"),
         ("poison:rate=1", "no workload 'poison'; there are poisson"),
-        ("nowhere.csv", "no workload 'nowhere.csv'; there are .* or a trace file"),
-        ("/", "no workload '/'"),
+        ("nowhere.csv", "no workload 'nowhere.csv', nor such a file in /.*; there are poisson"),
+        ("traces/a:limit=3", "no workload 'traces/a', nor such a file"),
+        ("/", "no workload '/', which is a folder"),
         ("poisson", "lacks rate, num_requests; it takes rate, num_requests, prompt_len"),
         ("poisson:rate", "'poisson:rate': 'rate' is no option; write name=value"),
         ("poisson:=3", "'=3' is no option"),
@@ -80,6 +129,15 @@ def test_a_space_is_ranges_and_choices():
         ("poisson:rate=4,num_requests=2,seed=1", "no option 'seed'"),
         ("poisson:rate=4,num_requests=2,tree=1", "no option 'tree'"),
         ("poisson:rate=4,num_requests=2,terms=1", "no option 'terms'"),
+        ("poisson:rate=4,num_requests=2,ttft=-1", "2,ttft=-1': bad terms: ttft must be above 0"),
+        ("poisson:rate=4,num_requests=2 + sesions:rate=1", "no workload 'sesions'"),
+        ("tenant:client=a,rate=4", "tenant lacks ends; it takes rate, ends, begins"),
+        (
+            "poisson:rate=4,num_requests=2,prompt_len=Unifrom(3,9)",
+            "there is no Unifrom; .* Uniform",
+        ),
+        ("poisson:rate=4,num_requests=2,prompt_len=Uniform(3)", "missing 1 required .* 'most'"),
+        ("poisson:rate=4,num_requests=2,prompt_len=Uniform(9,3)", "least=9 is above most=3"),
         (f"{TRACES}/burstgpt.csv:speed=2", "has no option 'speed'; it takes kind, limit, speedup"),
         (f"{TRACES}/burstgpt.csv:speedup=fast", "speedup='fast'"),
         (f"{TRACES}/burstgpt.csv:kind=azure", "burstgpt.csv:2: .* azure lacks TIMESTAMP"),

@@ -233,6 +233,8 @@ AT = "2023-11-16 18:00:00"
         ("\n\n", "is empty"),
         (AZURE, "is empty"),
         ("time,in,out\n1,2,3\n", r"t.csv:2: time, in, out are no columns .* burstgpt lacks Times"),
+        ("TIMESTAMP;ContextTokens;GeneratedTokens\n1;2;3\n", "t.csv:1: semicolons .* commas are"),
+        ("Timestamp\tRequest tokens\n1\t2\n", "t.csv:1: tabs stand between its columns"),
         ("TIMESTAMP,ContextTokens\n1,2\n", "azure lacks GeneratedTokens; burstgpt lacks"),
         (AZURE + f"{AT},5\n", r"t.csv:2: GeneratedTokens is missing"),
         (AZURE + f"{AT},5,6\n{AT},,6\n", r"t.csv:3: ContextTokens is missing"),

@@ -2,7 +2,7 @@
 
     open loop     poisson, gamma, weibull, shared_prefix_tree; requests, without an end
     closed loop   sessions, agents
-    together      tenants, mix; merge, without an end
+    together      tenant, tenants, mix; merge, without an end
     recorded      from_trace
 
 `summary` says what is in one.
@@ -34,7 +34,7 @@ from jpaged.simulator.workload.prefixes import PrefixTree, shared_prefix_tree
 from jpaged.simulator.workload.request import EOS, VOCAB, TimedRequest, Workload
 from jpaged.simulator.workload.sessions import agents, sessions
 from jpaged.simulator.workload.summary import Summary, summary
-from jpaged.simulator.workload.tenants import Tenant, merge, mix, tenants
+from jpaged.simulator.workload.tenants import Tenant, merge, mix, tenant, tenants
 from jpaged.simulator.workload.tokens import Blocks, Passage, Tokens
 from jpaged.simulator.workload.traces import from_trace
 
@@ -72,6 +72,7 @@ __all__ = [
     "sessions",
     "shared_prefix_tree",
     "summary",
+    "tenant",
     "tenants",
     "weibull",
     "weibull_gap",

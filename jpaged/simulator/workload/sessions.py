@@ -156,8 +156,8 @@ def _turns(source: str, laws: Laws) -> list[Turn]:
         turns.append(turn)
     if not turns:
         raise ConfigError(
-            f"a first turn has {num_said} tokens, max_len is {laws.max_len}: raise it or shorten "
-            "prompts and outputs"
+            f"a first turn has {num_said} tokens, max_len is {laws.max_len}: raise it (from a "
+            "shell it is the engine's, --option max_model_len=…) or shorten prompts and outputs"
         )
     return turns
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice, takewhile
+from typing import Unpack
 
 from jpaged.errors import ConfigError
 from jpaged.sampling_params import SamplingParams
@@ -15,7 +16,7 @@ from jpaged.scheduling.terms import NO_TERMS, Terms
 from jpaged.simulator.lengths import SHAREGPT
 from jpaged.simulator.workload.arrivals import gamma_gap, requests
 from jpaged.simulator.workload.laws import Counts, check_positive
-from jpaged.simulator.workload.request import PLAIN, TimedRequest
+from jpaged.simulator.workload.request import PLAIN, Asked, TimedRequest
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,23 @@ class Tenant:
         )
         shifted = (replace(each, arrival=each.arrival + self.begins) for each in made)
         return takewhile(lambda each: each.arrival < self.ends, shifted)
+
+
+def tenant(
+    rate: float,
+    ends: float,
+    begins: float = 0.0,
+    cv: float = 1.0,
+    prompt_len: Counts = SHAREGPT.prompts,
+    output_len: Counts = SHAREGPT.outputs,
+    seed: int = 0,
+    **asked: Unpack[Asked],
+) -> list[TimedRequest]:
+    """What one client asks for between two moments: the `Tenant` that its terms name, alone."""
+    terms, priority = asked.get("terms", NO_TERMS), asked.get("priority", 0)
+    check_positive(ends=ends)
+    who = Tenant(terms.client, rate, prompt_len, output_len, cv, begins, ends, priority, terms)
+    return list(who.workload(seed, asked.get("params", PLAIN)))
 
 
 def tenants(

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TextIO
 from jpaged.errors import ConfigError
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+OTHER_MARKS = {";": "semicolons", "\t": "tabs"}  # as some spreadsheets write them
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,12 @@ def _objects(path: Path, file: TextIO) -> Iterator[Line]:
 
 def _rows(path: Path, file: TextIO) -> Iterator[Line]:
     reader = csv.DictReader(file, skipinitialspace=True)
+    names = reader.fieldnames or ()
+    for mark, marks in OTHER_MARKS.items():
+        if len(names) == 1 and mark in names[0]:
+            Line(path, 1, {}).fail(
+                f"{marks} stand between its columns; commas are wanted there, points in numbers"
+            )
     for values in reader:
         line = Line(path, reader.line_num, values)
         if None in values:

@@ -228,8 +228,8 @@ def _shortened(entries: Iterator[Entry], max_len: int | None, too_long: str) -> 
         elif too_long == "refuse":
             entry.line.fail(
                 f"{total} tokens ({entry.num_prompt} prompt + {entry.num_output} output), the most "
-                f"is {max_len} (max_len, or the engine's max_model_len); raise it, or say "
-                "too_long=skip or cut"
+                f"is {max_len} (max_len, or the engine's max_model_len); raise it (from a shell, "
+                f"--option max_model_len=…), or say too_long=skip or cut"
             )
         elif too_long == "cut":
             num_output = min(entry.num_output, max(1, max_len - 1))
