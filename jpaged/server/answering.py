@@ -15,6 +15,7 @@ from jpaged.server.service import Service, Started
 from jpaged.server.sse import Json, Stream
 
 CLIENT_CLOSED_REQUEST = 499  # nobody reads it
+EVENTS = "text/event-stream"
 READS = (400, 401, 403, 404, 405, 408, 413, 414, 415, 431)  # what may befall a request with a body
 GENERATES = (*READS, 429, 500, 503, 504)
 LOOKS = (400, 401, 403, 404, 405, 414, 431)
@@ -70,10 +71,17 @@ async def stream_or_whole(
 
 def answers(kind: Any, statuses: Sequence[int], has_stream: bool = False) -> dict[int | str, Any]:
     """What OpenAPI says of a route's answers."""
+    return described(kind, statuses, schema_of(ErrorBody), EVENTS if has_stream else None)
+
+
+def described(
+    kind: Any, statuses: Sequence[int], error_schema: dict[str, Any], streams_as: str | None
+) -> dict[int | str, Any]:
+    """streams_as: the content type of a stream, if there may be one in place of one answer."""
     content: dict[str, Any] = {"application/json": {"schema": schema_of(kind)}}
-    if has_stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
-    error = {"application/json": {"schema": schema_of(ErrorBody)}}
+    if streams_as:
+        content[streams_as] = {"schema": {"type": "string"}}
+    error = {"application/json": {"schema": error_schema}}
     found: dict[int | str, Any] = {200: {"description": "It worked.", "content": content}}
     return found | {each: {"description": MEANINGS[each], "content": error} for each in statuses}
 

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -107,7 +108,17 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = getattr(request.scope.get("route"), "path", "")
+    if error.status_code == 405 and (methods := _methods_at(path)):
+        # the framework names those of the first route with this path
+        error = ApiError(405, error.detail, headers={"allow": ", ".join(sorted(methods))})
     return error_response(error)
+
+
+def _methods_at(path: str) -> set[str]:
+    """Those that are declared for a path."""
+    routes = [each for router in ROUTERS for each in router.routes if isinstance(each, APIRoute)]
+    return {method for each in routes if each.path == path for method in each.methods}
 
 
 async def _on_rejected(request: Request, error: Exception) -> Response:

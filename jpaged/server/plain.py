@@ -3,7 +3,8 @@
 What is refused before a route is found (keys, paths, sizes) stays in OpenAI's shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from fastapi import Request, Response
@@ -12,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from jpaged.errors import RequestRejected
-from jpaged.server.answering import Route
-from jpaged.server.errors import error_response
+from jpaged.server.answering import Route, described, schema_of
+from jpaged.server.errors import ErrorBody, error_response
 from jpaged.server.sse import Stream, event
 
 REFUSALS = (HTTPException, RequestValidationError, RequestRejected)
@@ -21,6 +22,14 @@ REFUSALS = (HTTPException, RequestValidationError, RequestRejected)
 
 class PlainError(msgspec.Struct):
     error: str
+
+
+def plain_answers(
+    kind: Any, statuses: Sequence[int], streams_as: str | None = None
+) -> dict[int | str, Any]:
+    """What OpenAPI says of a route's answers."""
+    either = {"anyOf": [schema_of(PlainError), schema_of(ErrorBody)]}
+    return described(kind, statuses, either, streams_as)
 
 
 class PlainRoute(Route):

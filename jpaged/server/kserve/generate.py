@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from jpaged.engine.outputs import RequestOutput
 from jpaged.server import limits
-from jpaged.server.answering import GENERATES, answers, service_of, stream_or_whole
+from jpaged.server.answering import EVENTS, GENERATES, service_of, stream_or_whole
 from jpaged.server.ask import Ask
 from jpaged.server.asking import from_headers
 from jpaged.server.errors import ApiError
@@ -33,7 +33,7 @@ from jpaged.server.kserve.protocol import (
     with_more,
 )
 from jpaged.server.models import Served
-from jpaged.server.plain import PlainStream, plain_event
+from jpaged.server.plain import PlainStream, plain_answers, plain_event
 from jpaged.server.service import Started
 from jpaged.server.sse import event
 
@@ -41,8 +41,8 @@ MICROSECOND = 1e-6
 router = APIRouter(tags=["KServe"], route_class=TensorRoute)
 # the decorator below is matched first: a name may have slashes
 VERSION, MODEL = "/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"
-GENERATED, INFERRED = answers(Generated, GENERATES), answers(Inferred, GENERATES)
-STREAMED = answers(Generated, GENERATES, has_stream=True)
+GENERATED, INFERRED = plain_answers(Generated, GENERATES), plain_answers(Inferred, GENERATES)
+STREAMED = plain_answers(Generated, GENERATES, EVENTS)
 
 
 @router.post(f"{MODEL}/generate", responses=GENERATED)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from jpaged import __version__
-from jpaged.server.answering import LOOKS, answers, service_of
+from jpaged.server.answering import LOOKS, service_of
 from jpaged.server.errors import Draining, EngineFailed, UnknownModel
 from jpaged.server.kserve.protocol import (
     EXCLUDE_INPUT,
@@ -18,13 +18,13 @@ from jpaged.server.kserve.protocol import (
     TensorMetadata,
 )
 from jpaged.server.models import Served
-from jpaged.server.plain import PlainRoute
+from jpaged.server.plain import PlainRoute, plain_answers
 from jpaged.server.sse import Json
 
 router = APIRouter(tags=["KServe"], route_class=PlainRoute)
 # the decorator below is matched first: a name may have slashes
 VERSION, MODEL = "/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"
-READY, METADATA = answers(ModelReady, (*LOOKS, 503)), answers(ModelMetadata, LOOKS)
+READY, METADATA = plain_answers(ModelReady, (*LOOKS, 503)), plain_answers(ModelMetadata, LOOKS)
 INPUTS = [
     TensorMetadata(TEXT_INPUT, "BYTES", [-1]),
     TensorMetadata(SAMPLING, "BYTES", [1]),
@@ -40,18 +40,18 @@ def find(request: Request, model: str, version: str) -> Served:
     return service_of(request).models.find(f"{model}@{version}" if version else model)
 
 
-@router.get("/v2", responses=answers(ServerMetadata, LOOKS))
+@router.get("/v2", responses=plain_answers(ServerMetadata, LOOKS))
 async def server_metadata() -> Response:
     return Json(ServerMetadata("jpaged", __version__, ["generate"]))
 
 
-@router.get("/v2/health/live", responses=answers(Live, LOOKS))
+@router.get("/v2/health/live", responses=plain_answers(Live, LOOKS))
 async def live() -> Response:
     """It answers, so it is."""
     return Json(Live(True))
 
 
-@router.get("/v2/health/ready", responses=answers(Ready, (*LOOKS, 503)))
+@router.get("/v2/health/ready", responses=plain_answers(Ready, (*LOOKS, 503)))
 async def ready(request: Request) -> Response:
     """200 while it takes work; 503 while it shuts down, and if an engine does not run."""
     service = service_of(request)

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
-from jpaged.server.answering import GENERATES, answers, service_of, stream_or_whole
+from jpaged.server.answering import GENERATES, service_of, stream_or_whole
 from jpaged.server.ask import Ask
 from jpaged.server.asking import from_headers
 from jpaged.server.models import Served
@@ -21,17 +21,18 @@ from jpaged.server.ollama.answers import (
 from jpaged.server.ollama.models import find
 from jpaged.server.ollama.protocol import ChatRequest, GenerateRequest, Generating
 from jpaged.server.openai.logprobs import Spelling, chat_logprobs
-from jpaged.server.plain import PlainRoute, PlainStream, line, plain_line
+from jpaged.server.plain import PlainRoute, PlainStream, line, plain_answers, plain_line
 from jpaged.server.service import Started
 from jpaged.server.sse import Json
 
-NDJSON = [(b"content-type", b"application/x-ndjson"), (b"x-accel-buffering", b"no")]
+NDJSON = "application/x-ndjson"
+HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]
 Chunk = Callable[[str, str], Counts]  # model, text
 
 router = APIRouter(tags=["Ollama"], route_class=PlainRoute)
 
 
-@router.post("/api/generate", responses=answers(GenerateChunk, GENERATES))
+@router.post("/api/generate", responses=plain_answers(GenerateChunk, GENERATES, NDJSON))
 async def generate(body: GenerateRequest, request: Request) -> Response:
     """Answers a prompt, in the model's template unless it is raw."""
     body.refuse_what_is_missing()
@@ -45,7 +46,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     return await _answer(body, request, served, prompt, messages, _generate_chunk)
 
 
-@router.post("/api/chat", responses=answers(ChatChunk, GENERATES))
+@router.post("/api/chat", responses=plain_answers(ChatChunk, GENERATES, NDJSON))
 async def chat(body: ChatRequest, request: Request) -> Response:
     """Says the next message of a conversation."""
     body.refuse_what_is_missing()
@@ -91,7 +92,7 @@ async def _answer(
     writer = Writer(body, started, chunk)
     if body.stream is False:
         return await stream_or_whole(request, [started], None, lambda all: writer.chunk(all[0]))
-    return PlainStream([started], writer.lines(), plain_line, NDJSON)
+    return PlainStream([started], writer.lines(), plain_line, HEADERS)
 
 
 class Writer:

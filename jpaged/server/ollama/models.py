@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from jpaged import __version__
 from jpaged.engine.client import ModelCard
-from jpaged.server.answering import LOOKS, READS, answers, service_of
+from jpaged.server.answering import LOOKS, READS, service_of
 from jpaged.server.errors import UnknownModel
 from jpaged.server.models import Served
 from jpaged.server.ollama.answers import (
@@ -24,7 +24,7 @@ from jpaged.server.ollama.answers import (
     timestamp,
 )
 from jpaged.server.ollama.protocol import ShowRequest
-from jpaged.server.plain import PlainRoute
+from jpaged.server.plain import PlainRoute, plain_answers
 from jpaged.server.sse import Json
 
 LATEST = ":latest"
@@ -45,27 +45,27 @@ def find(request: Request, model: str) -> Served:
         return models.find(model.removesuffix(LATEST))
 
 
-@router.get("/api/tags", responses=answers(Tags, LOOKS))
+@router.get("/api/tags", responses=plain_answers(Tags, LOOKS))
 async def tags(request: Request) -> Response:
     """The models that requests may name."""
     names = service_of(request).models.names()
     return Json(Tags([_listed(name, served.engine.card) for name, served in names.items()]))
 
 
-@router.get("/api/ps", responses=answers(RunningList, LOOKS))
+@router.get("/api/ps", responses=plain_answers(RunningList, LOOKS))
 async def ps(request: Request) -> Response:
     """The same: they are loaded, and stay."""
     names = service_of(request).models.names()
     return Json(RunningList([_running(name, served.engine.card) for name, served in names.items()]))
 
 
-@router.get("/api/version", responses=answers(Version, LOOKS))
+@router.get("/api/version", responses=plain_answers(Version, LOOKS))
 async def version() -> Response:
     """Ours, not Ollama's."""
     return Json(Version(__version__))
 
 
-@router.post("/api/show", responses=answers(Shown, READS))
+@router.post("/api/show", responses=plain_answers(Shown, READS))
 async def show(body: ShowRequest, request: Request) -> Response:
     """What a model is, and how its tokens are chosen where a request is silent."""
     name = body.model or body.name or ""
