@@ -3,10 +3,11 @@
     python benchmarks/simulation.py MODEL --out DIR
 
 What `jpaged calibrate` and `jpaged validate` do, in one process and in turns: a few seconds of
-calibration, then a few of each load, and so on.  A shared machine has another speed every minute,
-and costs of one do not foretell another: in turns, both see them all.  What is served has other
-seeds, and other laws of length, than what is measured.  Two repetitions of the same requests tell
-how far an engine is from itself.
+calibration, then a few of each load, and so on.  A shared machine has several speeds, a third
+apart, and costs of one do not foretell another: pieces begin at the usual one, however long that
+takes, and are done again if they did not end so, or if somebody else computed.  What is served has
+other seeds, and other laws of length, than what is measured.  Two repetitions of the same requests
+tell how far an engine is from itself.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 import machine
 
@@ -44,22 +45,44 @@ from jpaged.simulator.table import FromTable
 
 OPTIONS = {"max_model_len": 512, "num_pages": 4096}
 FOREIGN = 0.1  # cores; more spoils a piece
-MOST_TRIES = 5
+DRIFT = 0.1  # of the engine's usual pace; more spoils it, too
+LOOKS, PAUSE = 10, 1.0  # at the engine's pace, to find the usual one; seconds between them
+PATIENCE = 900.0  # seconds, for one piece
 SEED = 1
 
 
-def undisturbed[Found](name: str, piece: Callable[[], Found]) -> Found:
-    """What a piece gives, done again while somebody else computes; the last try counts anyway."""
-    tries = 0
-    while True:
-        tries += 1
-        start, ticks = time.perf_counter(), machine.busy_elsewhere()
-        found = piece()
-        seconds = time.perf_counter() - start
-        load = machine.cores_since(ticks, seconds)
-        print(f"{name}: {seconds:.0f} s, others took {load:.2f} cores", flush=True)
-        if load <= FOREIGN or tries == MOST_TRIES:
-            return found
+class Undisturbed:
+    """Runs pieces when and while the engine has its usual pace, and nobody else computes."""
+
+    def __init__(self, engine: LLMEngine):
+        self.engine = engine
+        self.pace = median(self._look() for _ in range(LOOKS))
+
+    def __call__[Found](self, name: str, piece: Callable[[], Found]) -> Found:
+        """What the piece gives.  Raises TimeoutError if the machine does not come to rest."""
+        end = time.perf_counter() + PATIENCE
+        while time.perf_counter() < end:
+            if abs(before := self._slowness()) > DRIFT:
+                continue
+            start, ticks = time.perf_counter(), machine.busy_elsewhere()
+            found = piece()
+            seconds = time.perf_counter() - start
+            load, after = machine.cores_since(ticks, seconds), self._slowness()
+            print(
+                f"{name}: {seconds:.0f} s, others took {load:.2f} cores, {before:+.0%} and "
+                f"{after:+.0%} slower than usual",
+                flush=True,
+            )
+            if load <= FOREIGN and abs(after) <= DRIFT:
+                return found
+        raise TimeoutError(f"the machine was disturbed or had another speed for {PATIENCE:.0f} s")
+
+    def _slowness(self) -> float:
+        return self._look() / self.pace - 1
+
+    def _look(self) -> float:
+        time.sleep(PAUSE)
+        return pace(self.engine)
 
 
 @dataclass
@@ -94,13 +117,13 @@ def serve_once(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[M
 
 def run(args: argparse.Namespace) -> None:
     engine = build_engine(args.model, **OPTIONS)
-    work, loads, paces = Loads(engine, SEED), [], []
+    work, loads = Loads(engine, SEED), []
     work.mixed(3.0)  # memory is touched for the first time
+    undisturbed = Undisturbed(engine)
     steps = Steps(
         designed=undisturbed("shapes", partial(watched, work, work.designed, args.seconds))
     )
     for turn in range(args.repeats * args.parts):
-        paces.append(pace(engine))
         repeat, part = divmod(turn, args.parts)
         mixed = undisturbed("calibration", partial(watched, work, work.mixed, args.seconds))
         steps.mixed.extend(mixed)
@@ -110,12 +133,8 @@ def run(args: argparse.Namespace) -> None:
             result, measured = undisturbed(f"load {load.share:.0%}", serving)
             load.runs[repeat].append(result)
             load.steps += measured
-    table = replace(table_of(engine, steps), pace=fmean(paces))
-    print(
-        "\n".join(report_costs(table)),
-        f"paces: {[round(each * 1e3, 2) for each in paces]} ms",
-        flush=True,
-    )
+    table = replace(table_of(engine, steps), pace=undisturbed.pace)
+    print("\n".join(report_costs(table)), flush=True)
     comparisons = [load.compare(engine, table) for load in loads]
     print("\n".join(line for each in comparisons for line in report(each)), flush=True)
     save(args, table, comparisons)
@@ -146,7 +165,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--out", default=str(Path(__file__).parent / "results"))
     parser.add_argument("--seconds", type=float, default=10.0, help="of a piece")
-    parser.add_argument("--parts", type=int, default=6, help="of what each load serves")
+    parser.add_argument("--parts", type=int, default=4, help="of what each load serves")
     parser.add_argument("--repeats", type=int, default=2, help="of all parts")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     run(parser.parse_args())
