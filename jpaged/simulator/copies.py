@@ -13,7 +13,7 @@ def copy_of[Thing](thing: Thing, kind: str) -> Thing:
         return deepcopy(thing)
     except Exception as error:  # whatever somebody else's code, or what it holds, has against it
         name = type(thing).__name__
-        path, part = _culprit(thing, "self", set())
+        path, part = _culprit(thing, "self", {})
         where = f": {path} is a {type(part).__name__}" if part is not thing else ""
         raise ConfigError(
             f"{kind} {name} cannot be copied, and each run needs a copy of its own{where} "
@@ -22,12 +22,13 @@ def copy_of[Thing](thing: Thing, kind: str) -> Thing:
         ) from error
 
 
-def _culprit(thing: object, path: str, seen: set[int]) -> tuple[str, object]:
-    """The innermost part of it that cannot be copied, and how one gets there."""
-    seen.add(id(thing))
+def _culprit(thing: object, path: str, above: dict[int, object]) -> tuple[str, object]:
+    """The innermost part of it that cannot be copied, and how one gets there.  above: what it is a
+    part of, which its own parts may refer to."""
+    above = above | {id(thing): thing}
     for step, part in _parts(thing):
-        if id(part) not in seen and not _can_be_copied(part):
-            return _culprit(part, path + step, seen)
+        if id(part) not in above and not _can_be_copied(part, above):
+            return _culprit(part, path + step, above)
     return path, thing
 
 
@@ -40,9 +41,9 @@ def _parts(thing: object) -> Iterator[tuple[str, object]]:
         yield from ((f".{name}", part) for name, part in getattr(thing, "__dict__", {}).items())
 
 
-def _can_be_copied(part: object) -> bool:
+def _can_be_copied(part: object, above: dict[int, object]) -> bool:
     try:
-        deepcopy(part)
-    except Exception:  # of any kind, as above
+        deepcopy(part, dict(above))  # as if those were copied already
+    except Exception:  # of any kind, as before
         return False
     return True

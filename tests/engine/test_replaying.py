@@ -141,10 +141,10 @@ def test_branches_go_on_from_the_recorded_instant(recording, tmp_path):
 
     with Replay(path, **QUIET) as replay:
         replay.run(until=10)
-        instant = replay.engine.records[-1].end
         for policy in (Fcfs(), ShortestFirst()):
             begun = time.monotonic()
             with replay.branch(policy) as other:
+                instant = replay.engine.records[-1].end  # a step that was under way has ended
                 while other.has_unfinished_requests():
                     other.step()
                 start, ended = other.records[0].start, list(other.ended)
