@@ -11,6 +11,7 @@ from pathlib import Path
 import argcomplete
 from argcomplete.shell_integration import shellcode
 
+from jpaged.policies import NAMES as POLICIES
 from jpaged.server.registry import running
 
 
@@ -26,6 +27,8 @@ def answer(parser: argparse.ArgumentParser) -> None:
             action.completer = _models  # type: ignore[attr-defined]
         elif action.dest == "server":
             action.completer = _servers  # type: ignore[attr-defined]
+        elif action.dest in ("policy", "policies"):
+            action.completer = _policies  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser)
 
 
@@ -45,6 +48,10 @@ def _models(**_: object) -> list[str]:
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     folders = [path.name.removeprefix("models--") for path in cache.glob("models--*")]
     return ["demo", *(name.replace("--", "/") for name in folders)]
+
+
+def _policies(**_: object) -> list[str]:
+    return list(POLICIES)
 
 
 def _servers(**_: object) -> list[str]:

@@ -11,7 +11,9 @@ from jpaged.config import (
     WARMUPS,
     EngineConfig,
 )
+from jpaged.errors import ConfigError
 from jpaged.policies import NAMES as POLICIES
+from jpaged.policies import resolve
 from jpaged.sampling_params import SamplingParams
 
 ENGINE_HELP = {
@@ -28,7 +30,7 @@ ENGINE_HELP = {
     "max_num_batched_tokens": "tokens a step",
     "enable_prefix_caching": "keep pages of finished prompts for the next",
     "enable_chunked_prefill": "split long prompts over several steps",
-    "policy": "who runs next",
+    "policy": f"who runs next: {', '.join(POLICIES)}; sarathi:chunk=256; mine.py:MyPolicy",
     "swap_space": "GiB of the host's memory for pages of preempted sequences",
     "num_host_pages": "pages of preempted sequences on the host, in place of swap_space",
     "preemption_mode": "what preempted sequences do: swap, while there is room, or recompute",
@@ -50,11 +52,20 @@ SAMPLING_HELP = {
 CHOICES = {
     "dtype": DTYPES,
     "jit_monitor": JIT_MONITOR_MODES,
-    "policy": tuple(POLICIES),
     "warmup": WARMUPS,
     "preemption_mode": tuple(filter(None, PREEMPTION_MODES)),
 }
 KINDS = {"int": int, "float": float, "str": str}
+
+
+def policy_text(text: str) -> str:
+    """A name is looked up at once; what has a colon is made when an engine is."""
+    try:
+        if ":" not in text:
+            resolve(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"{error}, and your own: mine.py:MyPolicy") from error
+    return text
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +94,7 @@ def _add(group: Any, field: dataclasses.Field, text: str) -> None:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **shared)
         return
     kind = next(kind for name, kind in KINDS.items() if name in str(field.type))
+    kind = policy_text if field.name == "policy" else kind
     default = "" if field.default is None else f" (default {field.default})"
     group.add_argument(
         flag,
@@ -94,7 +106,16 @@ def _add(group: Any, field: dataclasses.Field, text: str) -> None:
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ENGINE_HELP if hasattr(args, name)}
+    return with_policy({name: getattr(args, name) for name in ENGINE_HELP if hasattr(args, name)})
+
+
+def with_policy(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the policy made, if it is more than a name.  Raises `ConfigError`."""
+    if ":" not in options.get("policy", ""):
+        return options
+    from jpaged.simulator.makers import policy_of  # no parser should wait for it
+
+    return options | {"policy": policy_of(options["policy"])}
 
 
 def sampling_options(args: argparse.Namespace) -> dict[str, Any]:

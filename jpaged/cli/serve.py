@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from jpaged.cli.options import ENGINE_HELP
+from jpaged.cli.options import ENGINE_HELP, with_policy
 from jpaged.cli.server_options import gathered
 from jpaged.engine.client import EngineClient
 from jpaged.errors import ConfigError
@@ -60,7 +60,7 @@ def launcher(options: dict[str, Any], server: ServerOptions) -> Launch:
     async def in_this_process(name: str, path: str) -> EngineClient:
         from jpaged.engine.async_engine import AsyncLLMEngine
 
-        return await asyncio.to_thread(AsyncLLMEngine, path, **engine_options)
+        return await asyncio.to_thread(AsyncLLMEngine, path, **with_policy(engine_options))
 
     async def in_its_own(name: str, path: str) -> EngineClient:
         from jpaged.server.remote_engine import RemoteEngine

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         found: dict[str, Any] = {
             "model": table.of_model,
             "machine": describe_machine(),
-            "policy": str(policy),
+            "policy": getattr(args, "policy", "fcfs"),
         }
         found["loads"] = [as_json(each) for each in comparisons]
         Path(args.out).write_text(json.dumps(found, indent=1) + "\n")

@@ -45,6 +45,7 @@ from jpaged.server.messages import (
     decode_to_engine,
     encode,
 )
+from jpaged.simulator.makers import policy_of
 
 PR_SET_PDEATHSIG = 1
 LOGGERS = ("jpaged", "py.warnings")
@@ -165,9 +166,11 @@ class EngineProcess:
 
 
 def build_engine(options: dict[str, Any]) -> LLMEngine:
-    """From what the server was given; cost models by the texts that name them."""
+    """From what the server was given; cost models and policies by the texts that name them."""
     if isinstance(options.get("cost_model"), str):
         options["cost_model"] = costs_of(options["cost_model"])
+    if ":" in options.get("policy", ""):
+        options["policy"] = policy_of(options["policy"])
     return LLMEngine(options.pop("model"), **options)
 
 

@@ -27,6 +27,7 @@ from jpaged.scheduling.report import PageReport
 from jpaged.scheduling.request import Request
 from jpaged.server.child import Child, error_of
 from jpaged.server.messages import Abort, Add, Answer, Call, Hello, News, ToServer
+from jpaged.simulator.makers import policy_of
 from jpaged.weights.folder import find_folder
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before another process is begun
@@ -81,7 +82,7 @@ class RemoteEngine(Described):
 
         restarts: how many times in a row another one is begun when it dies.  patience: seconds
         without an answer, and step_patience: seconds in one step, after which it is not healthy.
-        options: of `EngineConfig`, but policies and cost models by their names.  Raises what the
+        options: of `EngineConfig`, but policies and cost models as texts.  Raises what the
         engine raised.
         """
         config = _checked(model, options)
@@ -271,7 +272,10 @@ def _checked(model: str, options: dict[str, Any]) -> EngineConfig:
         elif known.get(name) is not None:
             raise ConfigError(f"an engine process takes {name} as a text, not {known[name]!r}")
     config = EngineConfig.from_options(model, **known)
-    _check_policy(config.policy)
+    if isinstance(config.policy, str) and ":" in config.policy:
+        policy_of(config.policy)  # of who started the server; `set_policy` takes names alone
+    else:
+        _check_policy(config.policy)
     return config
 
 

@@ -31,6 +31,7 @@ def words(line: str, **variables: str) -> list[str]:
 def test_commands_and_flags_are_known(tmp_path):
     assert words("jpaged com") == ["compare", "completion"]
     assert words("jpaged bench serve --random-i") == ["--random-input-len"]
+    assert words("jpaged serve demo --policy sr") == ["srpt"]
 
 
 def test_models_of_the_cache_are_known(tmp_path):

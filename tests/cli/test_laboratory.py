@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jpaged import LLMEngine, SamplingParams
+from jpaged import ConfigError, LLMEngine, SamplingParams
 from jpaged.cli import main
+from jpaged.cli.options import engine_options
+from jpaged.cli.parser import build_parser
 from jpaged.policies import NAMES as POLICIES
 from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.measures import MEASURES
@@ -126,6 +128,23 @@ def test_help_lists_what_there_is_with_its_defaults(capsys, command):
     assert all(f" {name}" in said for name in (*POLICIES, *ROUTERS, *WORKLOADS, *MEASURES, *ASKED))
     assert "sarathi:chunk=512 " in said and "poisson:rate=…, num_requests=…, prompt_len=" in said
     assert "(default 5)" in said and "(default roofline:model=llama-8b,gpu=H200)" in said
+
+
+def test_an_engine_takes_ones_own_policy_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+
+    def policy_of(*flags: str):
+        args = build_parser().parse_args(["generate", "demo", "hi", *flags])
+        return engine_options(args).get("policy")
+
+    found = policy_of("--policy", f"{path}:Narrow:width=3")
+    assert (type(found).__name__, found.width) == ("Narrow", 3)
+    assert policy_of("--policy", "srpt") == "srpt" and policy_of() is None
+    with pytest.raises(ConfigError, match="has no 'Wide'; there is Narrow"):
+        policy_of("--policy", f"{path}:Wide")
+    with pytest.raises(SystemExit):
+        policy_of("--policy", "fairest")
 
 
 def test_a_search_of_a_trace_is_measured_on_another(capsys):

@@ -228,8 +228,9 @@ def test_listeners_hear_of_every_step(remote, loop):
 def test_policies_are_changed_by_name(remote, loop):
     loop.run(remote.set_policy("shortest"))
     assert remote.card.policy == "shortest"
-    with pytest.raises(ConfigError, match="no policy 'fairest'"):
-        loop.run(remote.set_policy("fairest"))
+    for other in ("fairest", "jpaged.policies:Fcfs", "mine.py:Mine"):  # nor runs anybody's code
+        with pytest.raises(ConfigError, match=f"no policy '{other}'"):
+            loop.run(remote.set_policy(other))
     loop.run(remote.set_policy("fcfs"))
 
 
@@ -247,7 +248,8 @@ def test_what_cannot_be_sent_is_refused(remote, loop, params):
 
 def test_what_only_the_engine_sees_is_refused_by_the_stream(loop):
     async def ask() -> None:
-        options: dict[str, Any] = PRETENDING | {"policy": "early_rejection"}
+        own = "jpaged.policies:EarlyRejection:margin=1.0"  # as one's own is named
+        options: dict[str, Any] = PRETENDING | {"policy": own}
         async with await RemoteEngine.launch("demo", **options) as engine:
             request, text = engine.door.admit(
                 "late",
@@ -445,6 +447,7 @@ def test_a_launch_that_is_cancelled_leaves_no_process(loop):
         ({"cost_model": "constant:step=-1"}, "below 0"),
         ({"cost_model": object()}, "takes cost_model as a text"),
         ({"policy": "fairest"}, "no policy 'fairest'"),
+        ({"policy": "nowhere.py:Mine"}, "there is no file nowhere.py"),
         ({"policy": object()}, "takes a policy by name"),
         ({"max_num_seq": 3}, "no engine option 'max_num_seq'; did you mean 'max_num_seqs'"),
         ({"num_pages": -1}, "num_pages must be a whole number"),

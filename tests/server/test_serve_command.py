@@ -70,7 +70,7 @@ def test_what_kubernetes_writes_for_a_service_is_not_taken_for_a_port():
         ("[1, 2]", "must map options to values"),
         ("a: [", "no YAML"),
         ("config: other.yaml", "config"),
-        ("policy: none", "invalid choice"),
+        ("policy: none", "no policy 'none'"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path: Path, text: str, said: str):
