@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jpaged.cli.background import lease_of, started
+from jpaged.cli.background import lease_of, log_of, started
 from jpaged.cli.client import Client, ServerError
 from jpaged.cli.conversation import Conversation
 from jpaged.cli.options import sampling_options
@@ -56,6 +56,7 @@ def server_for(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
     with started(words, args.keep) as entry:
         if args.keep:
             say(f"it stays at {entry.url}; `jpaged stop {args.model}` ends it")
+            say(f"what it says is in {log_of(entry)}")
         yield entry.url, name_in(entry, args.model, folder) or args.model
 
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,11 +68,14 @@ def running() -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.since)
 
 
-def forget(suffix: str) -> None:
-    """Takes away what processes left that are gone."""
+def forget(suffix: str, seconds: float = 0.0) -> None:
+    """Takes away what processes left that are gone, if nobody wrote there for so long."""
+    oldest = time.time() - seconds
     for path in _files(suffix):
-        if birth_of(int(path.stem.removeprefix(_prefix()))) is None:
-            path.unlink(missing_ok=True)
+        is_left = birth_of(int(path.stem.removeprefix(_prefix()))) is None
+        with suppress(FileNotFoundError):  # somebody else takes it away, too
+            if is_left and path.stat().st_mtime <= oldest:
+                path.unlink()
 
 
 def path_of(pid: int, suffix: str = ".json") -> Path:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from jpaged.cli import main
@@ -251,6 +252,9 @@ def test_a_server_that_is_kept_stays_and_drains_when_it_is_stopped(alone):
     [entry] = running()
     assert first.returncode == 0
     assert f"it stays at {entry.url}" in err
+    [log] = registry.folder().glob("*.log")
+    assert f"what it says is in {log}\n" in err
+    assert log.read_text().startswith("jpaged serves demo (")
     asking = Conversation(Client(entry.url), "demo", {"max_tokens": 60}).ask("Hello")
     said = next(asking)
 
@@ -270,6 +274,20 @@ def test_a_server_that_cannot_start_says_why(capsys, alone, monkeypatch):
 
     assert code == 1
     assert "num_pages" in err.splitlines()[-1]
+    assert list(registry.folder().iterdir()) == []
+
+
+def test_what_a_server_said_that_ended_badly_is_kept(alone):
+    first = start("run", "demo", "Hi", "--max-tokens", "2", "--keep")
+    first.communicate(timeout=30)
+    [entry] = running()
+    children = psutil.Process(entry.pid).children()
+    [engine] = [each for each in children if "engine_process" in str(each.cmdline())]
+    engine.kill()
+    assert eventually(lambda: not entry.is_alive)
+
+    [log] = registry.folder().glob("*.log")
+    assert "the engine process was killed by SIGKILL" in log.read_text()
 
 
 def test_stop_now_cuts_off_what_still_runs(alone):
