@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from jpaged import policies
 from jpaged.beam_search_params import BeamSearchParams
-from jpaged.engine.client import Described, StepNews
+from jpaged.engine.client import STEP_PATIENCE, Described, StepNews
 from jpaged.engine.defaults import sampling_defaults
 from jpaged.engine.door import CheckedRequest, Prompt
 from jpaged.engine.llm import Params, final, is_one, one_each
@@ -38,7 +38,12 @@ class AsyncLLMEngine(Described):
 
     Options are those of `EngineConfig`.  The engine steps in a thread of its own, and serves any
     event loop that asks, several too.  A request whose reader goes away is aborted.
+
+    step_patience: seconds that a step may take, but for what it compiles, until `is_healthy` is
+    False.
     """
+
+    step_patience = STEP_PATIENCE
 
     def __init__(self, model: str, **options: Any):
         self._serve(LLMEngine(model, **options))
@@ -68,7 +73,8 @@ class AsyncLLMEngine(Described):
 
     @property
     def is_healthy(self) -> bool:
-        return not self.is_gone
+        """False once it died, and while it is stuck in a step."""
+        return not (self.is_gone or self._stepper.busy_seconds > self.step_patience)
 
     @property
     def is_gone(self) -> bool:

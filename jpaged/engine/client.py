@@ -24,6 +24,8 @@ from jpaged.scheduling.events import RequestRecord, StepRecord
 from jpaged.scheduling.report import PageReport
 from jpaged.scheduling.request import Request
 
+STEP_PATIENCE = 120.0  # seconds that a step may take; then its engine is not healthy
+
 
 @dataclass(frozen=True)
 class ModelCard:

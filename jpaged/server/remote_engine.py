@@ -17,7 +17,7 @@ from typing import Any, Self
 from jpaged import policies
 from jpaged.beam_search_params import BeamSearchParams
 from jpaged.config import EngineConfig
-from jpaged.engine.client import Described, ModelCard, StepNews
+from jpaged.engine.client import STEP_PATIENCE, Described, ModelCard, StepNews
 from jpaged.engine.pretended_costs import costs_of
 from jpaged.engine.stats import EngineStats
 from jpaged.engine.streams import Stream, Streams
@@ -75,7 +75,7 @@ class RemoteEngine(Described):
         *,
         restarts: int = 0,
         patience: float = 5.0,
-        step_patience: float = 120.0,
+        step_patience: float = STEP_PATIENCE,
         **options: Any,
     ) -> Self:
         """Begins the process and waits until its engine is ready.

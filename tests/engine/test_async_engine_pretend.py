@@ -146,3 +146,20 @@ def test_a_thousand_sequences_at_once_are_cheap():
     # 20,000 tokens, and 1,000 requests that come and go: about half a second here; an engine that
     # cannot hold 20 tokens a second for everybody takes more than 1
     assert asyncio.run(generate()) < 2.0
+
+
+def test_an_engine_that_is_stuck_in_a_step_is_not_healthy_until_it_goes_on():
+    async def wait() -> None:
+        async with AsyncLLMEngine("demo", pretend=Constant(step=0.3), max_num_seqs=8) as engine:
+            engine.step_patience = 0.1
+            assert engine.is_healthy
+            reading = asyncio.create_task(engine.agenerate("Once", SamplingParams(max_tokens=1)))
+            start = time.monotonic()
+            while engine.is_healthy:
+                assert time.monotonic() < start + 5
+                await asyncio.sleep(0.01)
+            assert time.monotonic() > start + 0.1 and not engine.is_gone
+            await reading
+            assert engine.is_healthy
+
+    asyncio.run(wait())
