@@ -5,13 +5,10 @@ config ─► folder ─► model ─► lengths and pages ─► executor (comp
 
 import logging
 import math
-import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import cast
-
-import jax
 
 from jpaged import policies
 from jpaged.config import EngineConfig
@@ -22,6 +19,7 @@ from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import ConfigError, UnsupportedModel
 from jpaged.layers.paged import KVSpec
 from jpaged.models.loading import AbstractModel, load_params, read_folder
+from jpaged.runner.compilation_cache import use_compilation_cache
 from jpaged.runner.executor import DeviceExecutor
 from jpaged.runner.memory import (
     CacheBytes,
@@ -271,18 +269,3 @@ def build_scheduler(config: EngineConfig, sizes: Sizes) -> Scheduler:
         costs=None if costs is None else Costs(costs, sizes.buckets),
         seed=config.seed,
     )
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled steps on disk between processes, unless the user chose a place already.
-
-    JAX_COMPILATION_CACHE_DIR (or `jax.config`) names another; empty means none.
-    """
-    if (
-        jax.config.jax_compilation_cache_dir is None
-        and "JAX_COMPILATION_CACHE_DIR" not in os.environ
-    ):
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "jpaged" / "xla"))
-    # by default programs that compile within a second are not kept, and most of ours do
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
