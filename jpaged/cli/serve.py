@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import os
+import resource
 import sys
 from typing import Any
 
@@ -18,12 +19,15 @@ from jpaged.server.models import Launch
 from jpaged.server.options import ServerOptions
 from jpaged.server.serve import Server
 
+MOST_HANDLES = 65536
+
 
 def run(args: argparse.Namespace) -> int:
     """Returns what `Exit` says: 0 if everything that had begun was finished."""
     options = gathered(vars(args), os.environ)
     server_options = ServerOptions.of(options)
     logs.write_to_stdout(server_options.log_json)
+    allow_many_connections()
     launch = launcher(options, server_options)
     models = models_of(options)
 
@@ -32,6 +36,14 @@ def run(args: argparse.Namespace) -> int:
         return await Server(models, launch, server_options, aliases).run(announce)
 
     return uvloop.run(serve())
+
+
+def allow_many_connections() -> None:
+    """Each is a file handle, of which processes may have 1,024 until they ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_HANDLES if hard == resource.RLIM_INFINITY else min(hard, MOST_HANDLES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def models_of(options: dict[str, Any]) -> list[tuple[str, str]]:
@@ -92,6 +104,9 @@ def announce(server: Server) -> None:
     )
     folders = {name: served.engine.card.folder for name, served in server.models.names().items()}
     registry.enter(host, server.port, folders)
-    print(f"jpaged serves {models} at {url}", flush=True)
+    try:
+        print(f"jpaged serves {models} at {url}", flush=True)
+    except OSError as error:  # a full disk, say; one may serve without being read
+        print(f"jpaged: nobody is told where it serves: {error}", file=sys.stderr)
     if not server.options.is_loopback and not server.options.api_key:
         print("jpaged: anybody who reaches it may use it; set JPAGED_API_KEY", file=sys.stderr)

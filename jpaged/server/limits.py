@@ -8,6 +8,7 @@ MAX_URL_BYTES = 8 * 1024
 MAX_BODY_BYTES = 8 * 1024 * 1024
 HEADER_SECONDS = 10.0  # a client has so long to send its headers
 BODY_SECONDS = 20.0  # and so long to send its body
+STALLED_SECONDS = 120.0  # and is gone if it takes nothing for so long of what waits for it
 LINGER_BYTES = 64 * 1024 * 1024  # what is read and dropped of a refused body, so that the refusal
 LINGER_SECONDS = 2.0  # is read before the connection ends
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 import uvicorn
 
 from jpaged.errors import ConfigError
+from jpaged.server import limits
 from jpaged.server.admission import Admission
 from jpaged.server.app import build_app
 from jpaged.server.chat_template import Templates
@@ -158,6 +159,9 @@ def listening(options: ServerOptions) -> Iterator[socket.socket]:
     # named as TCP, or asyncio would leave Nagle's algorithm on: tokens would wait for each other
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # connections have it from the socket they came to
+            milliseconds = int(1000 * limits.STALLED_SECONDS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         try:
             sock.bind((options.host, options.port))
         except OSError as error:
