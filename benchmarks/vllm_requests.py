@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "server"))
-import malformed  # noqa: E402
+import malformed  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 JSON = {"content-type": "application/json"}
 PROMPT = "Once upon a time there was a"
