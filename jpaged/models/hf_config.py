@@ -108,5 +108,5 @@ def _check_size(key: str, value: Any) -> None:
     most = LARGEST.get(key)
     if most is not None and not (type(value) is int and 1 <= value <= most):
         raise UnsupportedModel(
-            f"config.json has {key}={str(value)[:100]}; it must be a whole number from 1 to {most}"
+            f"config.json has {key}={repr(value)[:100]}; it must be a whole number from 1 to {most}"
         )

@@ -118,7 +118,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 def _methods_at(path: str) -> set[str]:
     """Those that are declared for a path."""
     routes = [each for router in ROUTERS for each in router.routes if isinstance(each, APIRoute)]
-    return {method for each in routes if each.path == path for method in each.methods}
+    return {method for each in routes if each.path == path for method in each.methods or ()}
 
 
 async def _on_rejected(request: Request, error: Exception) -> Response:

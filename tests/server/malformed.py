@@ -138,7 +138,7 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "stream is a text": completion(stream="yes"),
     # other routes
     "tokenize with nothing": ("/tokenize", {}),
-    "tokenize with both": ("/tokenize", {**CHAT, "prompt": "Hi"}),
+    "tokenize with both": ("/tokenize", {"messages": CHAT["messages"], "prompt": "Hi"}),
     "detokenize a text": ("/detokenize", {"tokens": "abc"}),
     "detokenize a number over 64 bits": ("/detokenize", {"tokens": [2**70]}),
     "detokenize what is not of the vocabulary": ("/detokenize", {"tokens": [10**9]}),
