@@ -6,6 +6,10 @@ PYTHON_IN_VENV := .venv/bin/python
 , := ,
 MORE := $(if $(EXTRAS),$(,)$(EXTRAS))
 
+# One process a core; neighbouring tests share one, for what they build for all of a file. More
+# than four would need much memory. With a debugger:  make test ARGS="-n 0 --pdb"
+AT_ONCE := -n logical --maxprocesses 4 --dist worksteal
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # two targets would install into one .venv
 .PHONY: help demo test lint format notebook clean clean-all
@@ -19,7 +23,7 @@ demo:  ## serve a small model and watch its pages
 
 test:  ## run the tests, all but the slow ones
 	@tools/bootstrap.sh test,dev$(MORE)
-	@$(PYTHON_IN_VENV) -m pytest -q --durations=10 -m "not slow" $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -q $(AT_ONCE) --durations=10 -m "not slow" $(ARGS)
 
 lint:  ## check format, lint and types
 	@tools/bootstrap.sh test,dev$(MORE)

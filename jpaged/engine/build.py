@@ -172,8 +172,8 @@ def build_tokenizer(config: EngineConfig, folder: Path, vocab: int) -> Tokenizer
     size = tokenizer.backend.get_vocab_size(with_added_tokens=False)
     if size > vocab:
         raise UnsupportedModel(
-            f"the tokenizer in {folder} has {size} tokens and the model {vocab}: they do not belong "
-            "together; name another with tokenizer=…"
+            f"the tokenizer in {folder} has {size} tokens and the model {vocab}: they do not "
+            "belong together; name another with tokenizer=…"
         )
     return tokenizer
 
