@@ -10,8 +10,8 @@ from jpaged.analysis.tables import table
 from jpaged.simulator.compare import Comparison, Estimate
 from jpaged.simulator.measures import is_more_better
 
-ROW, MEAN, CHANGE, PLOT = 26, 165, 180, 370  # where the columns end or begin
-LONGEST, LETTER = 20, 6.5  # letters of a name; how wide one is
+ROW, MEAN, CHANGE, PLOT = 26, 192, 204, 376  # where the columns end or begin
+LONGEST, LETTER = 18, 6.5  # letters of a name; how wide one is
 
 
 def glance(found: Comparison, workload: str, measures: Sequence[str]) -> str:
@@ -140,4 +140,9 @@ def _marks(reach: float) -> dict[float, str]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    """Both ends of a long one: names differ by their beginning, or by an option or router at the
+    end."""
+    if len(name) <= LONGEST:
+        return name
+    half = LONGEST // 2
+    return f"{name[: half - 1]}…{name[-half:]}"

@@ -12,12 +12,11 @@ from jpaged.simulator.measures import check_measures
 
 
 def run(args: argparse.Namespace) -> int:
-    names = distinct("policy", [each for text in args.policies for each in named(text)])
-    policies = {name: policy_of(name) for name in names}
+    policies = {name: policy_of(name) for name in distinct("policy", _all(args.policies))}
     measures = distinct("measure", args.measures.split(","))
     check_measures(measures)
     setting = Setting.of(args)
-    workloads, routers = setting.workloads(args.workloads), setting.routers(args.routers)
+    workloads, routers = setting.workloads(args.workloads), setting.routers(_all(args.routers))
     check_clients(measures, workloads)
     total = len(policies) * max(1, len(routers)) * len(workloads) * args.seeds
     with progress(total, "Simulating", "run") as bar:
@@ -35,3 +34,8 @@ def run(args: argparse.Namespace) -> int:
         Path(args.out).write_text(compare_page(found, measures, args.cost_model), encoding="utf-8")
         print(f"\nwritten to {args.out}")
     return 0
+
+
+def _all(texts: list[str]) -> list[str]:
+    """With commas or spaces between."""
+    return [each for text in texts for each in named(text)]

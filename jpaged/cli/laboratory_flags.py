@@ -26,7 +26,8 @@ def compare(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="ROUTER",
-        help="each policy under each of them, of num_replicas (default: each replica in its turn)",
+        help="round_robin,mine.py:MyRouter: each policy under each of them (default: round_robin); "
+        "--option num_replicas=4 says of how many replicas",
     )
     parser.add_argument("--seeds", type=int, default=5, help="of each workload (default 5)")
     parser.add_argument(
@@ -51,7 +52,7 @@ def search(parser: argparse.ArgumentParser) -> None:
         help="name=low:high, name=low:high:log or name=this,that",
     )
     _add_setting(parser)
-    parser.add_argument("--router", help="of num_replicas (default: each replica in its turn)")
+    parser.add_argument("--router", help="of num_replicas, see --option (default: round_robin)")
     parser.add_argument(
         "--measure", default="latency_mean", help="what should be best (default latency_mean)"
     )

@@ -76,7 +76,8 @@ def a_workload(seed: int):
 
 @pytest.fixture(scope="module")
 def compared() -> Comparison:
-    policies = {"fcfs": Fcfs(), "shortest <b>": ShortestFirst(chunk=64), "small": Sarathi(16)}
+    long = "mine.py:MyPolicy:width=16,more=[1,2] @ prefix_affinity"
+    policies = {"fcfs": Fcfs(), "shortest <b>": ShortestFirst(chunk=64), long: Sarathi(16)}
     workloads = {"w & <w>": a_workload, "one": lambda seed: a_workload(7)}
     return compare(policies, workloads, COST, 3, max_num_seqs=4, max_model_len=600)
 

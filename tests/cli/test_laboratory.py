@@ -94,7 +94,7 @@ def test_several_clients_are_served_by_ones_own_policy_and_router(capsys, tmp_pa
     path.write_text(MINE)
     workload = f"{WORKLOAD},client=a,ttft=0.2 + {WORKLOAD},client=b"
     words = ["compare", "--policies", f"fcfs,{path}:Narrow:width=2,more=1", "sarathi:chunk=64"]
-    words += ["--routers", "round_robin", f"{path}:First", "--option", "num_replicas=2"]
+    words += ["--routers", f"round_robin,{path}:First", "--option", "num_replicas=2"]
     measures = "ttft_max@a,goodput@a,ttft_max"
 
     code = main([*words, *COST, "--workloads", workload, "--seeds", "1", "--measures", measures])
@@ -139,7 +139,7 @@ def test_an_engine_takes_ones_own_policy_too(tmp_path):
         return engine_options(args).get("policy")
 
     found = policy_of("--policy", f"{path}:Narrow:width=3")
-    assert (type(found).__name__, found.width) == ("Narrow", 3)
+    assert (type(found).__name__, vars(found)["width"]) == ("Narrow", 3)
     assert policy_of("--policy", "srpt") == "srpt" and policy_of() is None
     with pytest.raises(ConfigError, match="has no 'Wide'; there is Narrow"):
         policy_of("--policy", f"{path}:Wide")
