@@ -35,7 +35,10 @@ class Tokenizer:
         """Raises `UnsupportedModel` where there is none, or only a slow one."""
         try:
             hf = _class_for(folder).from_pretrained(str(folder), trust_remote_code=False)
-        except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        except (
+            *(OSError, ValueError, KeyError, ImportError, TypeError, AttributeError),
+            RecursionError,  # JSON that is nested without end
+        ) as error:
             raise UnsupportedModel(
                 f"no tokenizer could be loaded from {folder} ({str(error).splitlines()[0]}); "
                 "name another with tokenizer=…, or pass skip_tokenizer_init=True and token ids"

@@ -4,6 +4,7 @@ A model that is not understood is refused, not approximated: a key that nobody r
 declared irrelevant could change what the model computes.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ LARGEST = dict.fromkeys(
     n_positions""".split(),
     2**24,
 ) | {"num_hidden_layers": 1000, "n_layer": 1000}
+NUMBERS = frozenset({"rms_norm_eps", "layer_norm_epsilon", "rope_theta"})
+OBJECTS = frozenset({"rope_scaling", "rope_parameters"})
 
 
 class HFConfig:
@@ -54,7 +57,12 @@ class HFConfig:
 
     @property
     def model_type(self) -> str:
-        return self.values.get("model_type") or ""
+        found = self.values.get("model_type") or ""
+        if not isinstance(found, str):
+            raise UnsupportedModel(
+                f"config.json has model_type={repr(found)[:100]}, which is no name"
+            )
+        return found
 
     def assume(self, values: dict[str, Any]) -> None:
         """Fills in what the file is silent about.  A null is no silence."""
@@ -72,7 +80,7 @@ class HFConfig:
         value = self.values.get(key)
         if value is None:
             return default
-        _check_size(key, value)
+        _check_kind(key, value)
         return value
 
     def quotient(self, whole: str, parts: str) -> int:
@@ -104,9 +112,15 @@ class HFConfig:
             )
 
 
-def _check_size(key: str, value: Any) -> None:
+def _check_kind(key: str, value: Any) -> None:
+    """Of keys that would fail much later, and not by name."""
     most = LARGEST.get(key)
     if most is not None and not (type(value) is int and 1 <= value <= most):
-        raise UnsupportedModel(
-            f"config.json has {key}={repr(value)[:100]}; it must be a whole number from 1 to {most}"
-        )
+        wanted = f"a whole number from 1 to {most}"
+    elif key in NUMBERS and not (type(value) in (int, float) and 0 < value < math.inf):
+        wanted = "a number above 0"
+    elif key in OBJECTS and not isinstance(value, dict):
+        wanted = "an object"
+    else:
+        return
+    raise UnsupportedModel(f"config.json has {key}={repr(value)[:100]}; it must be {wanted}")

@@ -69,7 +69,7 @@ def read_json(folder: Path, name: str) -> dict:
         return {}
     try:
         values = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or nested too deeply
         raise UnsupportedModel(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise UnsupportedModel(f"{path} holds no JSON object but {type(values).__name__}")

@@ -116,6 +116,10 @@ def tokenizer_brings_code(folder: Path) -> None:
     with_json("tokenizer_config.json", tokenizer_class="Evil", auto_map=own)(folder)
 
 
+def nested(path: Path) -> None:
+    path.write_text('{"a":' * 50_000 + "1" + "}" * 50_000)
+
+
 def foreign_tokenizer(folder: Path) -> None:
     """A model of 100 tokens, and the tokenizer of one of 2048."""
     with_json("config.json", vocab_size=100)(folder)
@@ -146,6 +150,14 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "1e9 layers": (with_json("config.json", num_hidden_layers=10**9), "from 1 to 1000"),
     "layers of a text": (with_json("config.json", num_hidden_layers="4"), "from 1 to 1000"),
     "heads of -4": (with_json("config.json", num_attention_heads=-4), "from 1 to"),
+    "an epsilon of a text": (with_json("config.json", rms_norm_eps="x"), "a number above 0"),
+    "a rope that is a list": (with_json("config.json", rope_scaling=[1]), "it must be an object"),
+    "a type that is a list": (with_json("config.json", model_type=["llama"]), "is no name"),
+    "a config.json without end": (lambda folder: nested(folder / "config.json"), "is not JSON"),
+    "a tokenizer.json without end": (
+        lambda folder: nested(folder / "tokenizer.json"),
+        "no tokenizer",
+    ),
     "a model that brings its code": (brings_code, "model type 'evil' is not supported"),
     "a tokenizer that brings its code": (tokenizer_brings_code, "no tokenizer"),
     "another model's tokenizer": (foreign_tokenizer, "do not belong together"),
