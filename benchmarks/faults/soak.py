@@ -60,7 +60,7 @@ def one_piece(seconds: float, seed: int) -> dict[str, Any]:
     kinds += more[0]
     problems += [f"requests ended {kind}" for kind in set(kinds) - ENDS]
     if after["handles"] > before["handles"]:
-        problems.append("handles grow")
+        problems.append(f"{after['handles']} handles, {before['handles']} before")
     return {
         "seconds": time.monotonic() - began,
         "kinds": kinds,
