@@ -80,7 +80,8 @@ def described(
     """streams_as: the content type of a stream, if there may be one in place of one answer."""
     content: dict[str, Any] = {"application/json": {"schema": schema_of(kind)}}
     if streams_as:
-        content[streams_as] = {"schema": {"type": "string"}}
+        # of no type: some read it as that of the whole text, others as that of one event
+        content[streams_as] = {"schema": {"description": "One JSON value after the other."}}
     error = {"application/json": {"schema": error_schema}}
     found: dict[int | str, Any] = {200: {"description": "It worked.", "content": content}}
     return found | {each: {"description": MEANINGS[each], "content": error} for each in statuses}
