@@ -45,7 +45,7 @@ from jpaged.simulator.table import FromTable
 
 OPTIONS = {"max_model_len": 512, "num_pages": 4096}
 FOREIGN = 0.1  # cores; more spoils a piece
-DRIFT = 0.1  # of the engine's usual pace; more spoils it, too
+DRIFT = 0.25  # of the engine's usual pace; more spoils it, too
 LOOKS, PAUSE = 10, 1.0  # at the engine's pace, to find the usual one; seconds between them
 PATIENCE = 900.0  # seconds, for one piece
 SEED = 1

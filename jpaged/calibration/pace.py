@@ -12,11 +12,11 @@ from jpaged.calibration.workload import ORDINARY
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.sampling_params import SamplingParams
 
-NUM_STEPS = 40
+NUM_STEPS = 160
 
 
 def pace(engine: LLMEngine) -> float:
-    """Seconds of a step in which one sequence says a token, the median of some dozens.
+    """Seconds of a step in which one sequence says a token, the median of many.
 
     The engine must have nothing to do.
     """
