@@ -24,8 +24,9 @@ MOST_GUESTS = 8
 BURST = 3  # requests a seat at once, to find out how many a second can be served
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of that rate
 SECTION = 1.0  # seconds of each in turn, so that a machine's slow minutes fall on all of them
-# log-normal laws: logarithm of the median, spread of the logarithm
-PROMPTS, OUTPUTS = (3.5, 1.2), (3.5, 1.0)
+# log-normal laws: logarithm of the median, spread of the logarithm.  Answers are as long as in a
+# chat: a step beside an arrival or an end takes longer, and short answers have many such steps.
+PROMPTS, OUTPUTS = (3.5, 1.2), (4.0, 1.0)
 
 
 class Loads:
