@@ -44,6 +44,8 @@ def _models(found: HFCacheInfo) -> Iterator[Cached]:
 
 def find_cached(name: str) -> Cached:
     """Raises `ConfigError`."""
+    if name == "demo":
+        raise ConfigError("demo comes with jpaged, and is not in the Hugging Face cache")
     found = {model.name: model for model in cached_models()}
     if name not in found:
         there = ", ".join(found) or "none"

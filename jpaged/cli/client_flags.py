@@ -8,7 +8,8 @@ from jpaged.cli.options import add_sampling_flags
 
 def run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("prompt", nargs="*", help="answer this and end; standard input is one too")
+    text = "answer this and end; standard input is one too"
+    parser.add_argument("prompt", nargs="*", default=[], help=text)
     parser.add_argument("--system", help="a system message to begin with")
     parser.add_argument("--keep", action="store_true", help="let a server that is started stay")
     parser.add_argument("--url", help="of a server that has the model, here or elsewhere")

@@ -7,13 +7,15 @@ import sys
 
 from jpaged.cli.parser import build_parser, module_of
 
-SERVE = ("fastapi", "uvicorn", "uvloop", "httptools", "msgspec", "prometheus_client", "yaml")
-OTEL = ("opentelemetry", "opentelemetry.exporter", "opentelemetry.sdk")
+SERVE = (
+    *("fastapi", "starlette", "pydantic", "pydantic_core", "uvicorn", "uvloop", "httptools"),
+    *("msgspec", "prometheus_client", "yaml"),
+)
 # what commands need that may be missing, and which extra brings it
 EXTRAS = {
     **dict.fromkeys(("pandas", "optuna"), "lab"),
     **dict.fromkeys(SERVE, "serve"),
-    **dict.fromkeys(OTEL, "otel"),
+    "opentelemetry": "otel",
 }
 
 
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(error.name or "")
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None or args.verbose:
             raise
         print(f"jpaged: {error}; pip install 'jpaged[{extra}]' brings it", file=sys.stderr)

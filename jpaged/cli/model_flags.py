@@ -10,7 +10,8 @@ MODEL_HELP = 'a folder, a name on the Hugging Face hub, or "demo" for the bundle
 
 def generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("prompt", nargs="*", help="without one, standard input is the prompt")
+    text = "without one, standard input is the prompt"
+    parser.add_argument("prompt", nargs="*", default=[], help=text)
     add_sampling_flags(parser)
     add_engine_flags(parser)
 

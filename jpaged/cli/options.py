@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 from jpaged.config import (
+    ALIASES,
     DTYPES,
     JIT_MONITOR_MODES,
     PREEMPTION_MODES,
@@ -28,6 +29,7 @@ ENGINE_HELP = {
     "gpu_memory_utilization": "share of a GPU's memory for weights and cache",
     "max_num_seqs": "sequences that run together",
     "max_num_batched_tokens": "tokens a step",
+    "max_logprobs": "logprobs of a token that a request may ask for",
     "enable_prefix_caching": "keep pages of finished prompts for the next",
     "enable_chunked_prefill": "split long prompts over several steps",
     "policy": f"who runs next: {', '.join(POLICIES)}; sarathi:chunk=256; mine.py:MyPolicy",
@@ -36,6 +38,7 @@ ENGINE_HELP = {
     "preemption_mode": "what preempted sequences do: swap, while there is room, or recompute",
     "seed": "for requests without one",
     "warmup": "which step shapes to compile at the start: none, minimal (the rest follows), full",
+    "tensor_parallel_size": "1: several devices are not built yet",
     "jit_monitor": "what happens when something is compiled after warm-up",
 }
 SAMPLING_HELP = {
@@ -89,7 +92,8 @@ def _fields(kind: type, named: dict[str, str]) -> list[dataclasses.Field]:
 
 def _add(group: Any, field: dataclasses.Field, text: str) -> None:
     """A flag that stays out of the namespace unless given, so that defaults live in one place."""
-    flag, shared = "--" + field.name.replace("_", "-"), {"default": argparse.SUPPRESS}
+    flag, shared = _flag(field.name), {"default": argparse.SUPPRESS}
+    aliases = [_flag(alias) for alias, name in ALIASES.items() if name == field.name]
     if field.type is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **shared)
         return
@@ -98,11 +102,16 @@ def _add(group: Any, field: dataclasses.Field, text: str) -> None:
     default = "" if field.default is None else f" (default {field.default})"
     group.add_argument(
         flag,
+        *aliases,
         type=kind,
         choices=CHOICES.get(field.name),
         help=text + (default if field.name in ENGINE_HELP else ""),
         **shared,
     )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def engine_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from jpaged.weights.folder import UNWANTED, WANTED
 
 def run(args: argparse.Namespace) -> int:
     """What cannot be served is refused before its weights are downloaded."""
+    if args.model == "demo":
+        print("demo comes with jpaged; there is nothing to pull")
+        return 0
     try:
         names, num_bytes = plan(args.model, args.revision)
         if not args.force:

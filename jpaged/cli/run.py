@@ -11,6 +11,7 @@ from jpaged.cli.client import Client, ServerError
 from jpaged.cli.conversation import Conversation
 from jpaged.cli.options import sampling_options
 from jpaged.cli.terminal import converse, say, write
+from jpaged.errors import ConfigError
 from jpaged.server.registry import Entry, running
 from jpaged.weights.folder import find_folder
 
@@ -18,15 +19,22 @@ PATIENCE = 600.0  # seconds of silence: a long queue, a step shape that is compi
 
 
 def run(args: argparse.Namespace) -> int:
+    text = prompt_of(args)
     with server_for(args) as (url, model):
         talk = Conversation(
             Client(url, timeout=PATIENCE), model, sampling_options(args), args.system
         )
-        if args.prompt:
-            return once(talk, " ".join(args.prompt))
-        if not sys.stdin.isatty():
-            return once(talk, sys.stdin.read().removesuffix("\n"))
-        return converse(talk)
+        return converse(talk) if text is None else once(talk, text)
+
+
+def prompt_of(args: argparse.Namespace) -> str | None:
+    """What is to be answered; None if somebody sits there to talk.  Raises `ConfigError`."""
+    if not args.prompt and sys.stdin.isatty():
+        return None
+    text = " ".join(args.prompt) if args.prompt else sys.stdin.read().removesuffix("\n")
+    if not text.strip():
+        raise ConfigError("the prompt is empty; write one, after the model or to standard input")
+    return text
 
 
 def once(talk: Conversation, text: str) -> int:

@@ -110,3 +110,15 @@ def announce(server: Server) -> None:
         print(f"jpaged: nobody is told where it serves: {error}", file=sys.stderr)
     if not server.options.is_loopback and not server.options.api_key:
         print("jpaged: anybody who reaches it may use it; set JPAGED_API_KEY", file=sys.stderr)
+    warn_of_one_page(server)
+
+
+def warn_of_one_page(server: Server) -> None:
+    """It is enough to serve, and for hardly any request."""
+    for served in server.models:
+        card = served.engine.card
+        if card.num_pages == 1:
+            most = f"the {card.page_size} tokens of its one page"
+            print(
+                f"jpaged: {served.name} holds no more than {most}; raise num_pages", file=sys.stderr
+            )

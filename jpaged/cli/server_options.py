@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jpaged.cli.options import ENGINE_HELP, add_engine_flags
+from jpaged.config import ALIASES
 from jpaged.errors import ConfigError
 from jpaged.server.options import ServerOptions
 
@@ -33,7 +34,7 @@ SERVER_HELP = {
     "model_root": "folders that models may be loaded from while running",
     "allowed_origins": "sites whose pages may call from browsers",
     "metrics_prefix": "of the metrics that vLLM has, too",
-    "log_requests": "a line when a request to a model is over",
+    "log_requests": "a line when a request to a model is over, or any is refused",
     "log_access": "a line for all other requests, too",
     "log_json": "these lines in JSON",
     "otlp_traces_endpoint": "URL that OpenTelemetry spans go to, http://…:4318/v1/traces",
@@ -156,7 +157,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 
 def _known() -> set[str]:
-    return {*OTHERS, *SERVER_HELP, *ENGINE_HELP}
+    return {*OTHERS, *SERVER_HELP, *ENGINE_HELP, *ALIASES}
 
 
 def _lists() -> set[str]:

@@ -10,6 +10,7 @@ from jpaged.server import registry
 
 PROMPT, MORE = ">>> ", "... "
 QUOTES = '"""'
+COMMANDS = ("/set", "/help", "/?")  # these say the help, /set where it lacks a value
 HELP = f"""\
 /set NAME VALUE   {", ".join(list(SETTINGS)[:7])},
                   {", ".join(list(SETTINGS)[7:])}
@@ -55,6 +56,7 @@ def answer(talk: Conversation, text: str) -> bool:
 
 def command(talk: Conversation, line: str) -> None:
     name, _, rest = line.partition(" ")
+    rest = rest.strip().removeprefix("parameter ")  # as Ollama has it
     if name == "/clear":
         talk.clear()
         say("(a new conversation)")
@@ -65,6 +67,8 @@ def command(talk: Conversation, line: str) -> None:
         except ConfigError as error:
             say(str(error))
     else:
+        if name not in COMMANDS:
+            say(f"there is no command {name}")
         say(HELP)
 
 

@@ -1,13 +1,21 @@
 """The command line, run as a user runs it."""
 
+import ast
 import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import jpaged
 from jpaged.assets import DEMO_MODEL
 from jpaged.cli import main
+from jpaged.cli.main import EXTRAS
+from jpaged.cli.options import engine_options
+from jpaged.cli.parser import build_parser
+from jpaged.config import EngineConfig
 
 SMALL = ["--max-num-seqs", "2", "--max-num-batched-tokens", "16"]  # few shapes to compile
 GREEDY = ["--temperature", "0", "--max-tokens", "12"]
@@ -103,6 +111,9 @@ def test_a_converted_model_generates_the_same(capsys, tmp_path):
         (["generate", "demo", "hi", "--temperature", "-1"], "temperature must be"),
         (["generate", "demo", ""], "the prompt is empty"),
         (["info", "demo", "--page-size", "0"], "page_size must be a whole number"),
+        (["info", "demo", "--tensor-parallel-size", "2"], "2 is not there yet"),
+        (["rm", "demo"], "demo comes with jpaged"),
+        (["run", "demo", ""], "the prompt is empty"),
         (["convert", "demo", DEMO_MODEL], "is not empty; name a new folder"),
     ],
 )
@@ -120,6 +131,104 @@ def test_an_unknown_flag_is_refused_with_the_usage(capsys):
 
     assert exit_.value.code == 2
     assert "--temprature" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["run", "generate"])
+def test_flags_may_stand_between_words(command):
+    argv = [command, "demo", "--temperature", "-3", "hi", "--max-tokens", "2", "there"]
+
+    args = build_parser().parse_args(argv)
+
+    assert (args.model, args.prompt) == ("demo", ["hi", "there"])
+    assert (args.temperature, args.max_tokens) == (-3.0, 2)
+
+
+@pytest.mark.parametrize("command", ["run", "generate"])
+def test_only_the_model_is_required(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command])
+
+    assert capsys.readouterr().err.endswith("arguments are required: model\n")
+
+
+def test_a_second_name_of_a_command_has_its_own_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["show", "--help"])
+
+    assert capsys.readouterr().out.startswith("usage: jpaged show ")
+
+
+def test_flags_of_vllm_for_what_we_have_are_understood():
+    flags = ["--block-size", "32", "--max-logprobs", "50", "--tensor-parallel-size", "1"]
+
+    args = build_parser().parse_args(["serve", "demo", *flags])
+
+    config = EngineConfig.from_options("demo", **engine_options(args))
+    assert (config.page_size, config.max_logprobs) == (32, 50)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--trust-remote-code"], "never runs code from a checkpoint"),
+        (["-tp", "4"], "several devices are not built yet"),
+        (["--quantization=awq"], "--quantization is vLLM's: leave it out; quantisation"),
+        (["--num-gpu-blocks-override", "9"], "here it is --num-pages"),
+        (["--cpu-offload-gb", "1"], "jpaged has none"),
+    ],
+)
+def test_flags_of_vllm_that_we_lack_are_answered_in_one_line(capsys, flags, said):
+    with pytest.raises(SystemExit) as exit_:
+        main(["serve", "demo", *flags])
+
+    err = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert said in err and err.count("\n") == 1
+
+
+def test_run_refuses_an_empty_input_before_it_starts_a_server(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+
+    code, out, err = run_main(capsys, "run", "demo")
+
+    assert (code, out) == (1, "")
+    assert err.startswith("jpaged: the prompt is empty") and err.count("\n") == 1
+
+
+CORE = {"huggingface_hub", "jax", "jinja2", "numpy", "transformers", "argcomplete", "tokenizers"}
+OURS = {"jpaged", "converters", "pallas_kernels"}
+
+
+def test_whatever_a_server_imports_is_core_or_of_an_extra_that_is_named():
+    imported = set()
+    for path in Path(jpaged.__file__).parent.glob("*/**/*.py"):
+        if path.parts[-2] not in ("server", "bench", "cli", "page"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+
+    assert imported - sys.stdlib_module_names - OURS - CORE <= EXTRAS.keys()
+
+
+@pytest.mark.parametrize("command", [("serve", "demo"), ("run", "demo", "Hi")])
+def test_without_its_extra_a_server_names_it_in_one_line(tmp_path, command):
+    missing = tmp_path / "starlette.py"  # stands before the one that is installed
+    missing.write_text('raise ModuleNotFoundError("No module named starlette", name="starlette")')
+    variables = {"PYTHONPATH": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "jpaged", *command],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+    )
+
+    said = "jpaged: No module named starlette; pip install 'jpaged[serve]' brings it\n"
+    assert done.returncode == 1
+    assert done.stderr.removeprefix("starting a server for demo …\n") == said
 
 
 def test_help_does_not_wait_for_jax():

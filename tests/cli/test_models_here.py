@@ -173,6 +173,12 @@ def test_pull_brings_what_is_needed_and_only_that(tmp_path):
         assert server.asked == []
 
 
+def test_there_is_nothing_to_pull_of_what_is_bundled(capsys):
+    code, out, _ = run_main(capsys, "pull", "demo")
+
+    assert (code, out) == (0, "demo comes with jpaged; there is nothing to pull\n")
+
+
 def test_pull_refuses_what_could_not_be_served_before_it_downloads_the_weights(cache, tmp_path):
     snapshot = lay_out(cache, "org/bert")
     with_config(snapshot, model_type="bert")

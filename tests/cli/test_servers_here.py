@@ -168,20 +168,24 @@ def test_a_question_that_is_refused_is_forgotten(talk):
 
 def test_commands_set_and_clear(talk, capsys):
     command(talk, "/set temperature 0.5")
+    command(talk, "/set parameter top_k 7")
     command(talk, '/set system "Be brief."')
     command(talk, "/set temperature hot")
     command(talk, "/set colour blue")
     list(talk.ask("Hello"))
     command(talk, "/clear")
+    command(talk, "/dance")
     command(talk, "/help")
 
     err = capsys.readouterr().err
-    assert talk.options["temperature"] == 0.5
+    assert (talk.options["temperature"], talk.options["top_k"]) == (0.5, 7)
     assert talk.system == "Be brief."
     assert talk.messages == []
     assert "temperature must be a number, not 'hot'" in err
     assert "no setting 'colour'" in err
+    assert "there is no command /dance" in err
     assert "/bye" in err
+    assert "command /help" not in err
 
 
 def test_run_answers_on_the_server_that_has_the_model(capsys, server):
@@ -288,6 +292,14 @@ def test_what_a_server_said_that_ended_badly_is_kept(alone):
 
     [log] = registry.folder().glob("*.log")
     assert "the engine process was killed by SIGKILL" in log.read_text()
+
+
+def test_a_server_of_one_page_says_that_it_holds_little(alone):
+    process, entry = started_server("--num-pages", "1")
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+
+    assert err == "jpaged: demo holds no more than the 16 tokens of its one page; raise num_pages\n"
 
 
 def test_stop_now_cuts_off_what_still_runs(alone):
