@@ -51,7 +51,7 @@ class Command(argparse.ArgumentParser):
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        found, rest = super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(args, namespace or argparse.Namespace())
         flags = [word for word in rest if word.startswith("-")]
         for flag in flags:
             if answer := answer_to(flag):
