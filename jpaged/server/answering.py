@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from jpaged.engine.outputs import RequestOutput
+from jpaged.server.browsers import accept_as_json
 from jpaged.server.collecting import whole
 from jpaged.server.errors import ClientGone, ErrorBody
 from jpaged.server.reading import StrictRequest
@@ -16,6 +17,7 @@ from jpaged.server.sse import Json, Stream
 
 CLIENT_CLOSED_REQUEST = 499  # nobody reads it
 EVENTS = "text/event-stream"
+WITH_BODY = ("POST", "PUT", "PATCH")
 READS = (400, 401, 403, 404, 405, 408, 413, 414, 415, 431)  # what may befall a request with a body
 GENERATES = (*READS, 429, 500, 503, 504)
 LOOKS = (400, 401, 403, 404, 405, 414, 431)
@@ -38,13 +40,16 @@ MEANINGS = {
 
 
 class Route(APIRoute):
-    """Reads bodies strictly; every router's `route_class`."""
+    """Reads bodies strictly, if they say that they are JSON; every router's `route_class`."""
 
     def get_route_handler(self) -> Callable:
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict = StrictRequest(request.scope, request.receive)
+            if request.method in WITH_BODY and await strict.body():
+                accept_as_json(strict.scope)
+            return await handle(strict)
 
         return strictly
 

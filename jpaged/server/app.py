@@ -24,8 +24,9 @@ from jpaged.server.auth import OPEN, Auth
 from jpaged.server.body import Body
 from jpaged.server.browsers import Names, names_of
 from jpaged.server.edge import Edge
-from jpaged.server.errors import ApiError, error_response
-from jpaged.server.exchange import Watch
+from jpaged.server.errors import ApiError, ChatRefused, error_response
+from jpaged.server.exchange import Watch, note_refusal
+from jpaged.server.heads import Heads
 from jpaged.server.kserve import generate as kserve_generate
 from jpaged.server.kserve import models as kserve_models
 from jpaged.server.metrics import route as metrics_route
@@ -36,6 +37,8 @@ from jpaged.server.openai.protocol import Sampling
 from jpaged.server.options import ServerOptions
 from jpaged.server.page import page_api
 from jpaged.server.page.front import Front
+from jpaged.server.plain import is_plain, plain
+from jpaged.server.sentences import SENTENCE
 from jpaged.server.service import Service
 from jpaged.server.watching import watched
 
@@ -56,6 +59,7 @@ ROUTERS = (
     admin.router,
 )
 MAX_PROBLEMS = 5  # told of one request
+NOT_THERE_YET = frozenset({"/v1/responses", "/v1/embeddings", "/api/embed", "/api/embeddings"})
 
 
 def build_app(service: Service, options: ServerOptions) -> FastAPI:
@@ -103,6 +107,7 @@ def _middleware(options: ServerOptions) -> list[Middleware]:
         Middleware(Front, is_guarded=bool(options.api_key)),
         Middleware(Auth, keys=options.api_key, is_open=frozenset(is_open)),
         Middleware(Body, max_body_bytes=options.max_body_bytes),
+        Middleware(Heads),
     ]
 
 
@@ -112,7 +117,16 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405 and (methods := _methods_at(path)):
         # the framework names those of the first route with this path
         error = ApiError(405, error.detail, headers={"allow": ", ".join(sorted(methods))})
-    return error_response(error)
+    if request.scope["path"] in NOT_THERE_YET:
+        error = ApiError(404, f"{request.scope['path']} is not there yet.")
+    return _refusal(request, error)
+
+
+def _refusal(request: Request, error: HTTPException) -> Response:
+    """In the words of the protocol that was asked for."""
+    note_refusal(error)
+    response = error_response(error)
+    return plain(response) if is_plain(request.scope["path"]) else response
 
 
 def _methods_at(path: str) -> set[str]:
@@ -126,7 +140,8 @@ async def _on_rejected(request: Request, error: Exception) -> Response:
     text = str(error)[:2000]
     name = re.split(r"[ =]", text, maxsplit=1)[0]
     is_field = name in Sampling.model_fields or name in ("logprobs", "max_tokens")
-    return error_response(ApiError(400, text, name if is_field else None))
+    reason = "the chat template refused the messages" if isinstance(error, ChatRefused) else ""
+    return _refusal(request, ApiError(400, text, name if is_field else None, reason=reason))
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
@@ -137,15 +152,16 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         place = ".".join(str(step)[:100] for step in problem["loc"][1:]) or "body"
         fields.append(str(problem["loc"][1])[:100] if len(problem["loc"]) > 1 else None)
         unknown = problem["type"] == "extra_forbidden"
-        problems.append(f"{place}: {'unknown field' if unknown else problem['msg']}")
-    return error_response(ApiError(400, "; ".join(dict.fromkeys(problems)), fields[0]))
+        said = "unknown field" if unknown else problem["msg"]
+        problems.append(f"{place}{' ' if problem['type'] == SENTENCE else ': '}{said}")
+    return _refusal(request, ApiError(400, "; ".join(dict.fromkeys(problems)), fields[0]))
 
 
 async def _on_anything(request: Request, error: Exception) -> Response:
     """What nobody foresaw.  Its text is for the log: it could tell of the inside."""
     request_id = request.scope.get("state", {}).get("request_id")
     log.error("request %s: %s", request_id, type(error).__name__, exc_info=error)
-    return error_response(ApiError(500, "Internal server error."))
+    return _refusal(request, ApiError(500, "Internal server error."))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

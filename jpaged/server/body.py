@@ -8,7 +8,6 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jpaged.server import limits
-from jpaged.server.browsers import accept_as_json
 from jpaged.server.errors import ApiError, ClientGone
 from jpaged.server.refusing import refuse
 
@@ -40,14 +39,11 @@ class Body:
             return b""
         try:
             async with asyncio.timeout(limits.BODY_SECONDS):
-                body = await self._read_all(receive)
+                return await self._read_all(receive)
         except TimeoutError as error:
             raise ApiError(
                 408, f"The body did not arrive within {limits.BODY_SECONDS:g} seconds."
             ) from error
-        if body and scope["method"] in ("POST", "PUT", "PATCH"):
-            accept_as_json(scope)
-        return body
 
     async def _read_all(self, receive: Receive) -> bytes:
         parts, size = [], 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from jpaged.errors import RequestRejected
+from jpaged.server.errors import ChatRefused
 
 LENGTH = 4  # bytes, before each message
 START_SECONDS = 30.0  # of an interpreter on a busy machine
@@ -31,7 +31,7 @@ class Templates:
         async with self._turn:
             reply = await self._ask(request)
         if "refused" in reply:
-            raise RequestRejected(f"the chat template refused the messages: {reply['refused']}")
+            raise ChatRefused(f"the chat template refused the messages: {reply['refused']}")
         return reply["text"]
 
     async def begin(self) -> None:

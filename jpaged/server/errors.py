@@ -12,6 +12,8 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from jpaged.errors import RequestRejected
+
 TYPES = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -41,7 +43,10 @@ class ErrorBody(msgspec.Struct):
 
 
 class ApiError(HTTPException):
-    """An answer that is an error.  Frameworks let an `HTTPException` through to its handler."""
+    """An answer that is an error.  Frameworks let an `HTTPException` through to its handler.
+
+    reason: what the log says of it, if not the message.
+    """
 
     def __init__(
         self,
@@ -49,9 +54,14 @@ class ApiError(HTTPException):
         message: str,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        reason: str = "",
     ):
         super().__init__(status, message, headers=dict(headers or {}))
-        self.param = param
+        self.param, self.reason = param, reason
+
+
+class ChatRefused(RequestRejected):
+    """By a template, whose words may be those of the chat."""
 
 
 class UnknownModel(ApiError):

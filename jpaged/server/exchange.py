@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jpaged.server.service import Started
 
+MOST_CHARS = 100  # of a path
 UNKNOWN = "none"  # what is counted for paths and methods of which there are no end
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -30,6 +32,7 @@ class Exchange:
     num_received: int = 0  # bytes, if a header said so
     num_sent: int = 0
     over: list[tuple[Started, str]] = field(default_factory=list)
+    refusal: HTTPException | None = None
 
     @property
     def seconds(self) -> float:
@@ -40,6 +43,11 @@ class Exchange:
         """As it is declared, /v1/models/{model}; UNKNOWN if it was refused before, or found
         none."""
         return getattr(self.scope.get("route"), "path", UNKNOWN)
+
+    @property
+    def path(self) -> str:
+        """As it was asked, without the query; harmless to write down."""
+        return self.scope.get("raw_path", b"").decode("latin-1")[:MOST_CHARS]
 
     @property
     def method(self) -> str:
@@ -63,6 +71,13 @@ def note(started: Started, outcome: str) -> None:
     exchange = _current.get()
     if exchange is not None:
         exchange.over.append((started, outcome))
+
+
+def note_refusal(error: HTTPException) -> None:
+    """Enters why it is refused into the exchange under way."""
+    exchange = _current.get()
+    if exchange is not None:
+        exchange.refusal = error
 
 
 class Watch:

@@ -1,6 +1,7 @@
 """One line for each request when it is over.  Ids, counts and times; never what anybody wrote.
 
-    request 5f3a… of demo by POST /v1/completions: 200 finished, 12 + 40 tokens, ttft 0.031 s, …
+    5f3a… POST /v1/completions: 200 finished, demo@1, 12 + 40 tokens (0 cached), ttft 0.031 s, …
+    5f3b… POST /v1/completions: 400 tempersture: unknown field, 0.001 s
 
 Written when a request ends, not while it runs: a thousand streams are a thousand lines, once.
 """
@@ -8,44 +9,87 @@ Written when a request ends, not while it runs: a thousand streams are a thousan
 import atexit
 import json
 import logging
+import re
 import sys
 import threading
 from queue import Full, Queue
 from typing import Any, TextIO
 
+from starlette.exceptions import HTTPException
+
 from jpaged.server.exchange import UNKNOWN, Exchange
 
 log = logging.getLogger("jpaged.requests")
 DIGITS = 6  # of seconds
+REFUSALS_A_SECOND = 10  # are told of; a client that asks in a loop fills no disk
+MOST_CHARS = 200  # of a reason
+QUOTED = re.compile(r"""(?<!\w)(['"]).*\1""")  # what is quoted is somebody's words
 MOST_LINES = 10_000  # that wait to be written
 LAST_SECONDS = 1.0  # for those that are left at the end
 
 
 class RequestLog:
-    """requests: those that asked a model.  access: all others, too.  as_json: one object a line."""
+    """requests: those that asked a model, and some of what is refused.  access: all others, too.
+    as_json: one object a line."""
 
     def __init__(self, requests: bool = True, access: bool = False, as_json: bool = False):
         self.requests, self.access = requests, access
         self._write = json.dumps if as_json else as_text
+        self._pace = Pace(REFUSALS_A_SECOND)
 
     def add(self, exchange: Exchange) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
-        if (exchange.over and self.requests) or (not exchange.over and self.access):
-            log.info("%s", self._write(entry(exchange)))
+        if exchange.over:
+            is_wanted = self.requests
+        else:
+            is_refused = self.requests and exchange.status >= 400
+            is_wanted = self.access or (is_refused and self._pace.lets(exchange.ended))
+        if is_wanted:
+            log.info("%s", self._write(entry(exchange) | self._pace.left_out()))
+
+
+class Pace:
+    """Lets so many through in each second, and counts the others."""
+
+    def __init__(self, most: int):
+        self.most = most
+        self._second, self._count, self._num_left_out = 0, 0, 0
+
+    def lets(self, now: float) -> bool:
+        if int(now) != self._second:
+            self._second, self._count = int(now), 0
+        self._count += 1
+        self._num_left_out += self._count > self.most
+        return self._count <= self.most
+
+    def left_out(self) -> dict[str, int]:
+        """How many there were since it was asked last, if any."""
+        found, self._num_left_out = self._num_left_out, 0
+        return {"left_out": found} if found else {}
 
 
 def entry(exchange: Exchange) -> dict[str, Any]:
-    """What is known of an exchange.  Its path is the route as it is declared: who asks for another
-    may write there what he wants."""
-    found = {
+    """What is known of an exchange.  Its path is the route as it is declared; of another one, where
+    a client may write what he wants, only the beginning."""
+    found: dict[str, Any] = {
         "request_id": exchange.request_id,
         "method": exchange.method,
         "route": exchange.route,
         "status": exchange.status,
         "seconds": round(exchange.seconds, DIGITS),
     }
+    if exchange.route == UNKNOWN:
+        found["path"] = exchange.path
+    if exchange.refusal is not None:
+        found["reason"] = reason_of(exchange.refusal)
     return found | of_requests(exchange) if exchange.over else found
+
+
+def reason_of(error: HTTPException) -> str:
+    """In one line, without what it quotes."""
+    text = QUOTED.sub("'…'", getattr(error, "reason", "") or str(error.detail))
+    return "".join(each if each.isprintable() else "?" for each in text[:MOST_CHARS]).rstrip(".")
 
 
 def of_requests(exchange: Exchange) -> dict[str, Any]:
@@ -72,15 +116,18 @@ def of_requests(exchange: Exchange) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    where = f"{found['method']} {found['route']}" if found["route"] != UNKNOWN else "no route"
-    text = f"{found['request_id']} {where}: {found['status']}"
+    where = found.get("path") or found["route"]
+    text = f"{found['request_id']} {found['method']} {where}: {found['status']}"
     if "model" in found:
         ttft = "no token" if found["ttft"] is None else f"ttft {found['ttft']:.3f} s"
         text += (
             f" {found['outcome']}, {found['model']}, {found['prompt_tokens']} + "
             f"{found['output_tokens']} tokens ({found['cached_tokens']} cached), {ttft}"
         )
-    return f"{text}, {found['seconds']:.3f} s"
+    elif "reason" in found:
+        text += f" {found['reason']}"
+    more = f" ({found['left_out']} refusals before it left out)" if "left_out" in found else ""
+    return f"{text}, {found['seconds']:.3f} s{more}"
 
 
 def write_to_stdout(as_json: bool) -> None:

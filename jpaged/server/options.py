@@ -28,9 +28,9 @@ class ServerOptions:
     chat_template: a file with a template to use in place of the models' own.
     chat_template_timeout: seconds for one rendering.  model_root: folders that models may be loaded
     from while running.  allowed_origins: pages that browsers may call us from.  metrics_prefix: of
-    the metrics that are vLLM's, too.  log_requests: a line for each that asked a model; log_access:
-    for all others, too; log_json: lines in JSON.  otlp_traces_endpoint: a URL that spans are sent
-    to.
+    the metrics that are vLLM's, too.  log_requests: a line for each that asked a model or
+    was refused; log_access: for all others, too; log_json: lines in JSON.  otlp_traces_endpoint: a
+    URL that spans are sent to.
     """
 
     host: str = "127.0.0.1"

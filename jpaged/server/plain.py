@@ -1,23 +1,18 @@
 """Errors as Ollama's and KServe's clients read them: {"error": "what is wrong"}, and a status.
 
-What is refused before a route is found (keys, paths, sizes) stays in OpenAI's shape.
+What is refused before a route is looked for (keys, tricks in paths, sizes) stays in OpenAI's shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import Response
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
-from jpaged.errors import RequestRejected
-from jpaged.server.answering import Route, described, schema_of
-from jpaged.server.errors import ErrorBody, error_response
-from jpaged.server.sse import Stream, event
-
-REFUSALS = (HTTPException, RequestValidationError, RequestRejected)
+from jpaged.server.answering import described, schema_of
+from jpaged.server.errors import ErrorBody
+from jpaged.server.sse import event
 
 
 class PlainError(msgspec.Struct):
@@ -32,30 +27,9 @@ def plain_answers(
     return described(kind, statuses, either, streams_as)
 
 
-class PlainRoute(Route):
-    """Refuses as the application does, in fewer words."""
-
-    def get_route_handler(self) -> Callable:
-        handle = super().get_route_handler()
-
-        async def plainly(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except REFUSALS as error:
-                kind = next(kind for kind in REFUSALS if isinstance(error, kind))
-                return plain(await request.app.exception_handlers[kind](request, error))
-
-        return plainly
-
-
-class PlainStream(Stream):
-    """A stream whose errors are plain, also those before it begins."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except HTTPException as error:
-            await plain(error_response(error))(scope, receive, send)
+def is_plain(path: str) -> bool:
+    """Whether it is one of theirs, be it a route or none."""
+    return path == "/v2" or path.startswith(("/api/", "/v2/"))
 
 
 def plain(response: Response) -> Response:

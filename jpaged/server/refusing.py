@@ -6,11 +6,13 @@ from starlette.types import Receive, Send
 
 from jpaged.server import limits
 from jpaged.server.errors import ApiError, error_response
+from jpaged.server.exchange import note_refusal
 
 
 async def refuse(error: ApiError, receive: Receive, send: Send) -> None:
     """Answers, then reads on for a while: who is still sending would not read an answer on a
     connection that was closed."""
+    note_refusal(error)
     response = error_response(error)
     response.headers["connection"] = "close"
     start = {"type": "http.response.start", "status": response.status_code}

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from jpaged.engine.outputs import RequestOutput
+from jpaged.sampling_params import MOST_SAMPLES
 from jpaged.server import limits
 from jpaged.server.answering import GENERATES, Route, answers, service_of, stream_or_whole
 from jpaged.server.ask import Ask
@@ -25,15 +26,16 @@ from jpaged.server.openai.protocol import (
     Count,
     ModelName,
     Number,
-    StopText,
-    StopTexts,
+    Stops,
     Strict,
     Whole,
 )
+from jpaged.server.sentences import sentence
 from jpaged.server.service import Started
 from jpaged.server.sse import DONE, event
 
 router = APIRouter(tags=["Generate"], route_class=Route)
+LENGTHS = "it has max_length, which counts the prompt's tokens too, and max_new_tokens"
 MostTokens = Annotated[int, Field(ge=1, le=limits.MAX_WHOLE)]
 
 
@@ -41,7 +43,7 @@ class GenerateRequest(Strict):
     prompt: str
     max_length: MostTokens | None = None
     max_new_tokens: MostTokens | None = None
-    num_return_sequences: Annotated[int, Field(ge=1, le=limits.MAX_SAMPLES)] = 1
+    num_return_sequences: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] = 1
     return_full_text: bool = True
     do_sample: bool = True
     temperature: Number | None = None
@@ -51,9 +53,10 @@ class GenerateRequest(Strict):
     repetition_penalty: Number | None = None
     min_new_tokens: Count | None = None
     seed: Whole | None = None
-    stop: StopText | StopTexts | None = None
+    stop: Stops | None = None
     stream: bool = False
     model: ModelName = ""
+    max_tokens: Annotated[None, sentence(f"is not of this route; {LENGTHS}")] = None
 
 
 class Generated(msgspec.Struct):

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 from servers import Running, eventually, process, running
 
-from jpaged.server.logs import Patient, log
+from jpaged.server.exchange import Exchange
+from jpaged.server.logs import Patient, RequestLog, log
 
 SECRET = "The treasure lies under the old oak"
 
@@ -90,7 +91,45 @@ def test_lines_are_json_if_one_wants_and_the_rest_is_there_with_the_access_log(k
     assert chat["prompt_tokens"] > 5 and 0 < chat["ttft"] < chat["seconds"] < 5
     assert chat["finish_reasons"] == ["length"] and chat["outcome"] == "finished"
     assert (refused["route"], refused["status"]) == ("/v1/completions", 400)
+    assert refused["reason"] == "secret: unknown field"
     assert (lost["route"], lost["status"]) == ("none", 404)
+
+
+def test_what_is_refused_is_one_line_with_its_path_and_why_and_no_words(
+    server: Running, kept: Kept
+):
+    body = {"prompt": SECRET, "max_tokens": 2}
+    words = [{"role": SECRET.replace(" ", "-"), "content": SECRET}]
+    with server.client(headers={"X-Request-Id": "fox-2"}) as client:
+        client.post("/v1/completions", json={**body, "n": 0})
+        client.post("/v1/completions", json={**body, "model": SECRET})
+        client.post("/v1/completions", json={**body, "bad_words": [""]})
+        client.post("/v1/chat/completions", json={"messages": words})
+        client.post("/v1/nothing?key=" + SECRET)
+        client.post("/v1/completions", content=b"x" * (9 << 20))
+        assert eventually(lambda: len(kept.lines) == 6)
+
+    assert not re.search("treasure|oak", "".join(kept.lines))
+    told = [re.sub(r", \d+\.\d+ s$", "", line) for line in kept.lines]
+    assert told[0].startswith("fox-2 POST /v1/completions: 400 n: Input should be greater")
+    assert told[1] == "fox-2 POST /v1/completions: 404 The model '…' does not exist"
+    assert told[2].startswith("fox-2 POST /v1/completions: 400 bad_words ")
+    assert "400 the chat template refused the messages" in told[3]
+    assert told[4] == "fox-2 POST /v1/nothing: 404 Not Found"
+    assert told[5].startswith("fox-2 POST /v1/completions: 413 The body is over the limit")
+
+
+def test_who_is_refused_again_and_again_fills_no_log(kept: Kept):
+    requests = RequestLog()
+    refused = Exchange({"method": "GET", "headers": (), "raw_path": b"/x"}, 0.0, status=404)
+    for number in range(50):
+        refused.ended = 7 + number / 1000
+        requests.add(refused)
+    refused.ended = 8.0
+    requests.add(refused)
+
+    assert len(kept.lines) == 11
+    assert kept.lines[-1] == " GET /x: 404, 8.000 s (40 refusals before it left out)"
 
 
 def test_who_goes_away_is_told_of(server: Running, kept: Kept):

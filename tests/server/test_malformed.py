@@ -93,6 +93,25 @@ def test_the_field_that_is_wrong_is_named(server: Running):
     assert "top_p must be above 0 and at most 1, not 7" in wrong["message"]
 
 
+def test_a_field_of_several_forms_is_told_of_in_one_sentence(server: Running):
+    part = {"type": "image_url", "image_url": {"url": "http://x"}}
+    with server.client() as client:
+
+        def said(request: tuple[str, Any]) -> str:
+            return client.post(request[0], json=request[1]).json()["error"]["message"]
+
+        prompts = {said(completion(prompt=wrong)) for wrong in (5, [], ["Hi", 5], [True])}
+        assert len(prompts) == 1 and prompts.pop().startswith(
+            "prompt must be a text, a list of texts, a list of token ids, or a list of such lists; "
+        )
+        assert said(completion(stop=[5])).startswith("stop must be a text or a list of at most 16")
+        assert said(completion(n=257)) == "n: Input should be less than or equal to 256"
+        images = said(chat(messages=[{"role": "user", "content": [part]}]))
+        assert images == "messages.0.content: images are not there yet."
+        text = said(chat(messages=[{"role": "user", "content": 5}]))
+        assert text.startswith("messages.0.content must be a text, or a list of parts")
+
+
 def test_streams_are_refused_before_their_headers_too(server: Running):
     with server.client() as client:
         for path, body in (

@@ -110,6 +110,18 @@ def test_logprobs_tell_of_each_token(client, story):
 def test_an_empty_prompt_finds_the_model_loaded(client):
     assert client.generate("demo").done_reason == "load"
     assert client.chat("demo", []).done_reason == "load"
+    assert client.generate("demo", keep_alive=0).done_reason == "unload"
+    assert client.chat("demo", [], keep_alive="0s").done_reason == "unload"
+
+
+def test_a_last_message_of_the_models_own_is_gone_on_with(client, demo_server, story):
+    begun = [*FOX, {"role": "assistant", "content": "Once upon a"}]
+    fields = {"add_generation_prompt": False, "continue_final_message": True}
+    expected = openai_says(demo_server, "chat/completions", messages=begun, **fields)
+
+    answer = client.chat("demo", begun, options=GREEDY)
+
+    assert answer.message.content == expected["message"]["content"] != story
 
 
 def test_models_are_listed_and_described(client, demo_server):
@@ -133,8 +145,9 @@ def test_models_are_listed_and_described(client, demo_server):
     [
         ({"options": {"num_ctx": 4096}}, "num_ctx=4096 is over the model's 128"),
         ({"options": {"temperature": -1}}, "temperature"),
-        ({"options": {"mirostat": 2}}, "mirostat"),
-        ({"options": {"repeat_last_n": 64}}, "repeat_last_n"),
+        ({"options": {"mirostat": 2}}, "mirostat is not there; only 0"),
+        ({"options": {"repeat_last_n": 64}}, "repeat_last_n is not there; only -1"),
+        ({"options": {"num_predict": 0}}, "num_predict must be at least 1"),
         ({"format": "json"}, "format"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"think": True}, "think"),

@@ -211,6 +211,19 @@ def test_several_samples_of_several_prompts_have_their_places(client):
     assert len({choice.text for choice in answer.choices[:3]}) > 1
 
 
+def test_samples_of_a_seed_differ_and_come_again(client):
+    def say() -> list[str]:
+        answer = client.completions.create(
+            model="demo", prompt=PROMPTS[:2], n=8, max_tokens=6, temperature=2.0, seed=1
+        )
+        return [choice.text for choice in answer.choices]
+
+    texts = say()
+
+    assert len(set(texts)) == 16  # at this temperature six tokens are hardly ever the same
+    assert say() == texts
+
+
 def test_a_seed_repeats_and_another_does_not(client):
     def say(seed: int) -> str:
         answer = client.completions.create(

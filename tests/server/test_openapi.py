@@ -83,6 +83,32 @@ def test_a_method_that_is_none_is_told_which_there_are(server: Running):
         assert client.delete("/openapi.json").status_code == 405
 
 
+def test_head_is_get_without_a_body(server: Running):
+    with server.client() as client:
+        for path in ("/", "/health", "/v1/models", "/api/tags"):
+            head, got = client.head(path), client.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == str(len(got.content))
+        assert client.head("/v1/completions").status_code == 405
+        assert client.head("/nothing").status_code == 404
+
+
+def test_a_route_that_is_none_is_404_in_the_words_of_its_protocol(server: Running):
+    with server.client(headers={"content-type": "text/plain"}) as client:
+
+        def said(path: str) -> Any:
+            answer = client.post(path, content="Hi")
+            assert answer.status_code == 404
+            return answer.json()["error"]
+
+        assert said("/v1/nothing")["message"] == "Not Found"
+        assert said("/v1/responses")["message"] == "/v1/responses is not there yet."
+        assert said("/v1/embeddings")["message"] == "/v1/embeddings is not there yet."
+        assert said("/api/nothing") == said("/v2/nothing") == "Not Found"
+        assert said("/api/embed") == "/api/embed is not there yet."
+        assert client.get("/api/chat").json() == {"error": "Method Not Allowed"}
+
+
 def test_bodies_are_documented_as_strict(document: dict):
     schemas = document["components"]["schemas"]
     for name in ("CompletionRequest", "ChatCompletionRequest", "StreamOptions"):

@@ -69,6 +69,7 @@ def test_a_stream_says_the_same_piece_by_piece(demo_server):
         ({"num_return_sequences": 10**9}, "num_return_sequences"),
         ({"temperature": "hot"}, "temperature"),
         ({"num_beams": 4}, "num_beams: unknown field"),
+        ({"max_tokens": 5}, "max_tokens is not of this route; it has max_length"),
         ({"prompt": ["a", "b"]}, "prompt"),
         ({"prompt": ""}, "empty"),
     ],

@@ -11,8 +11,8 @@ from fastapi import Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from jpaged.server.errors import ApiError, error_response
-from jpaged.server.plain import PlainRoute, plain
+from jpaged.server.answering import Route
+from jpaged.server.errors import ApiError
 
 HEADER = "inference-header-content-length"
 INSTEAD = (
@@ -32,7 +32,7 @@ NoBinary = Annotated[
 ]
 
 
-class TensorRoute(PlainRoute):
+class TensorRoute(Route):
     """Tells of it before anybody takes the bytes for JSON."""
 
     def get_route_handler(self) -> Callable:
@@ -40,7 +40,7 @@ class TensorRoute(PlainRoute):
 
         async def in_json(request: Request) -> Response:
             if HEADER in request.headers:
-                return plain(error_response(ApiError(400, INSTEAD)))
+                raise ApiError(400, INSTEAD)
             return await handle(request)
 
         return in_json

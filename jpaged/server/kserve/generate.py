@@ -33,9 +33,9 @@ from jpaged.server.kserve.protocol import (
     with_more,
 )
 from jpaged.server.models import Served
-from jpaged.server.plain import PlainStream, plain_answers, plain_event
+from jpaged.server.plain import plain_answers, plain_event
 from jpaged.server.service import Started
-from jpaged.server.sse import event
+from jpaged.server.sse import Stream, event
 
 MICROSECOND = 1e-6
 router = APIRouter(tags=["KServe"], route_class=TensorRoute)
@@ -70,7 +70,7 @@ async def generate_stream(
         raise ApiError(400, "A whole answer is read from generate.", "stream")
     [started] = await _start(body, request, find(request, model, version))
     head = "" if _excludes_input(body, by_default=True) else body.text_input
-    return PlainStream([started], _events(started, body.id, head), plain_event)
+    return Stream([started], _events(started, body.id, head), plain_event)
 
 
 @router.post(f"{MODEL}/infer", responses=INFERRED)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from jpaged import __version__
-from jpaged.server.answering import LOOKS, service_of
+from jpaged.server.answering import LOOKS, Route, service_of
 from jpaged.server.errors import Draining, EngineFailed, UnknownModel
 from jpaged.server.kserve.protocol import (
     EXCLUDE_INPUT,
@@ -18,10 +18,10 @@ from jpaged.server.kserve.protocol import (
     TensorMetadata,
 )
 from jpaged.server.models import Served
-from jpaged.server.plain import PlainRoute, plain_answers
+from jpaged.server.plain import plain_answers
 from jpaged.server.sse import Json
 
-router = APIRouter(tags=["KServe"], route_class=PlainRoute)
+router = APIRouter(tags=["KServe"], route_class=Route)
 # the decorator below is matched first: a name may have slashes
 VERSION, MODEL = "/v2/models/{model:path}/versions/{version}", "/v2/models/{model:path}"
 READY, METADATA = plain_answers(ModelReady, (*LOOKS, 503)), plain_answers(ModelMetadata, LOOKS)

@@ -20,8 +20,7 @@ from jpaged.server.openai.protocol import (
     Number,
     RequestId,
     ShortText,
-    StopText,
-    StopTexts,
+    Stops,
     Strict,
     TokenIds,
     Whole,
@@ -46,7 +45,7 @@ class Sampling(Strict):
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
     seed: Whole | None = None
-    stop: StopText | StopTexts | None = None
+    stop: Stops | None = None
     stop_token_ids: TokenIds | None = None
     ignore_eos: bool | None = None
 

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
-from jpaged.server.answering import GENERATES, service_of, stream_or_whole
+from jpaged.server.answering import GENERATES, Route, service_of, stream_or_whole
 from jpaged.server.ask import Ask
 from jpaged.server.asking import from_headers
 from jpaged.server.models import Served
@@ -21,15 +21,15 @@ from jpaged.server.ollama.answers import (
 from jpaged.server.ollama.models import find
 from jpaged.server.ollama.protocol import ChatRequest, GenerateRequest, Generating
 from jpaged.server.openai.logprobs import Spelling, chat_logprobs
-from jpaged.server.plain import PlainRoute, PlainStream, line, plain_answers, plain_line
+from jpaged.server.plain import line, plain_answers, plain_line
 from jpaged.server.service import Started
-from jpaged.server.sse import Json
+from jpaged.server.sse import Json, Stream
 
 NDJSON = "application/x-ndjson"
 HEADERS = [(b"content-type", NDJSON.encode()), (b"x-accel-buffering", b"no")]
 Chunk = Callable[[str, str], Counts]  # model, text
 
-router = APIRouter(tags=["Ollama"], route_class=PlainRoute)
+router = APIRouter(tags=["Ollama"], route_class=Route)
 
 
 @router.post("/api/generate", responses=plain_answers(GenerateChunk, GENERATES, NDJSON))
@@ -38,7 +38,7 @@ async def generate(body: GenerateRequest, request: Request) -> Response:
     body.refuse_what_is_missing()
     served = find(request, body.model)
     if not body.prompt:
-        return _loaded(_generate_chunk(body.model, ""))
+        return _loaded(body, _generate_chunk(body.model, ""))
     prompt, messages = body.prompt, None
     if not body.raw and (served.chat_template is not None or body.system):
         system = [{"role": "system", "content": body.system}] if body.system else []
@@ -52,7 +52,7 @@ async def chat(body: ChatRequest, request: Request) -> Response:
     body.refuse_what_is_missing()
     served = find(request, body.model)
     if not body.messages:
-        return _loaded(_chat_chunk(body.model, ""))
+        return _loaded(body, _chat_chunk(body.model, ""))
     messages = [message.plain() for message in body.messages]
     return await _answer(body, request, served, None, messages, _chat_chunk)
 
@@ -65,9 +65,10 @@ def _chat_chunk(model: str, text: str) -> Counts:
     return ChatChunk(model=model, created_at=timestamp(), message=ChatMessage(text))
 
 
-def _loaded(chunk: Counts) -> Response:
-    """To nothing: clients ask so that a model is loaded, and it is."""
-    chunk.done, chunk.done_reason = True, "load"
+def _loaded(body: Generating, chunk: Counts) -> Response:
+    """To nothing: clients ask so that a model is loaded, and it is; or that it be unloaded, which
+    they are told, and which is for /admin to do."""
+    chunk.done, chunk.done_reason = True, "unload" if body.is_farewell else "load"
     return Json(chunk)
 
 
@@ -92,7 +93,7 @@ async def _answer(
     writer = Writer(body, started, chunk)
     if body.stream is False:
         return await stream_or_whole(request, [started], None, lambda all: writer.chunk(all[0]))
-    return PlainStream([started], writer.lines(), plain_line, HEADERS)
+    return Stream([started], writer.lines(), plain_line, HEADERS)
 
 
 class Writer:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from jpaged import __version__
 from jpaged.engine.client import ModelCard
-from jpaged.server.answering import LOOKS, READS, service_of
+from jpaged.server.answering import LOOKS, READS, Route, service_of
 from jpaged.server.errors import UnknownModel
 from jpaged.server.models import Served
 from jpaged.server.ollama.answers import (
@@ -24,14 +24,14 @@ from jpaged.server.ollama.answers import (
     timestamp,
 )
 from jpaged.server.ollama.protocol import ShowRequest
-from jpaged.server.plain import PlainRoute, plain_answers
+from jpaged.server.plain import plain_answers
 from jpaged.server.sse import Json
 
 LATEST = ":latest"
 LEVELS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 UNITS = (("B", 1e9), ("M", 1e6), ("K", 1e3), ("", 1))
 
-router = APIRouter(tags=["Ollama"], route_class=PlainRoute)
+router = APIRouter(tags=["Ollama"], route_class=Route)
 
 
 def find(request: Request, model: str) -> Served:

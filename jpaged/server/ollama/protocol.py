@@ -17,13 +17,18 @@ from jpaged.server.openai.protocol import (
     ModelName,
     Number,
     ShortText,
-    StopTexts,
+    Stops,
     Strict,
     TokenIds,
     Whole,
 )
+from jpaged.server.sentences import sentence
 
-One = Annotated[float, Field(ge=1, le=1)]  # a literal would be `true`, too
+# a literal would be `true`, too
+One = Annotated[float, Field(ge=1, le=1), sentence("is not there; only 1, which means nothing")]
+Off = Annotated[int, Field(ge=0, le=0), sentence("is not there; only 0, which means off")]
+WholeText = Annotated[Literal[-1], sentence("is not there; only -1, the whole text")]
+KeepAlive = Annotated[float | ShortText, sentence("must be seconds, or a text such as 5m")]
 GOES_ON = (-1, -2)  # num_predict: without end, and until the context is full
 
 
@@ -33,7 +38,7 @@ class Options(Strict):
     top_p: Number | None = None
     min_p: Number | None = None
     seed: Whole | None = None
-    stop: StopTexts | ShortText | None = None
+    stop: Stops | None = None
     num_predict: Annotated[int, Field(ge=-2, le=limits.MAX_WHOLE)] | None = None
     repeat_penalty: Number | None = None
     presence_penalty: Number | None = None
@@ -41,12 +46,14 @@ class Options(Strict):
     num_ctx: Annotated[int, Field(ge=1, le=limits.MAX_WHOLE)] | None = None
 
     # named, so that the refusal can say why; with the values that mean what happens anyway
-    repeat_last_n: Literal[-1] | None = Field(
+    repeat_last_n: WholeText | None = Field(
         default=None, description="Penalties count the whole text: only -1 is possible."
     )
     tfs_z: One | None = None
     typical_p: One | None = None
-    mirostat: Annotated[int, Field(ge=0, le=0)] | None = None
+    mirostat: Off | None = None
+    mirostat_eta: Number | None = Field(default=None, description="Of mirostat, which is off.")
+    mirostat_tau: Number | None = Field(default=None, description="Of mirostat, which is off.")
 
     # the machine's, without effect here
     numa: bool | None = None
@@ -61,6 +68,8 @@ class Options(Strict):
 
     def sampling(self, served: Served, logprobs: int | None) -> SamplingParams:
         """Raises `RequestRejected`, and `ApiError` for a context that is not there."""
+        if self.num_predict == 0:
+            raise ApiError(400, "num_predict must be at least 1, or -1 for no end.", "options")
         room = served.engine.card.max_model_len
         if self.num_ctx is not None and self.num_ctx > room:
             raise ApiError(400, f"num_ctx={self.num_ctx} is over the model's {room} tokens.")
@@ -90,7 +99,7 @@ class Generating(Strict):
     model: Annotated[ModelName, Field(min_length=1)]
     stream: bool | None = True
     options: Options | None = None
-    keep_alive: float | ShortText | None = Field(
+    keep_alive: KeepAlive | None = Field(
         default=None, description="Models stay until they are unloaded, whatever this says."
     )
     logprobs: bool | None = None
@@ -112,6 +121,11 @@ class Generating(Strict):
     def template_options(self) -> dict[str, Any]:
         thinks = {} if self.think is None else {"enable_thinking": False}
         return {"add_generation_prompt": True, **thinks}
+
+    @property
+    def is_farewell(self) -> bool:
+        """Whether it asks, where it asks for no text, that the model be unloaded."""
+        return self.keep_alive in (0, "0", "0s")
 
 
 class GenerateRequest(Generating):
@@ -156,6 +170,13 @@ class ChatRequest(Generating):
     def refuse_what_is_missing(self) -> None:
         super().refuse_what_is_missing()
         refuse("tools", self.tools, "are not there yet")
+
+    def template_options(self) -> dict[str, Any]:
+        """A last message that is the model's own is gone on with."""
+        last = self.messages[-1]
+        goes_on = last.role == "assistant" and bool(last.content)
+        ends = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
+        return {**super().template_options(), **ends}
 
 
 class ShowRequest(Strict):

@@ -6,11 +6,9 @@ from fastapi import APIRouter, Request, Response
 from msgspec import UNSET
 
 from jpaged.engine.outputs import CompletionOutput, RequestOutput
-from jpaged.server import limits
 from jpaged.server.answering import GENERATES, Route, answers, service_of, stream_or_whole
 from jpaged.server.ask import Ask
 from jpaged.server.collecting import together
-from jpaged.server.errors import ApiError
 from jpaged.server.models import Served
 from jpaged.server.openai import translate
 from jpaged.server.openai.answers import (
@@ -50,8 +48,6 @@ async def create_chat_completion(body: ChatCompletionRequest, request: Request) 
 
 
 def ask_of(body: ChatCompletionRequest, request: Request, name: str, served: Served) -> Ask:
-    if (body.n or 1) > limits.MAX_SAMPLES:
-        raise ApiError(400, f"n is over the limit of {limits.MAX_SAMPLES}.", "n")
     # what the request leaves open: the checkpoint's most, or the rest of the context
     most = body.max_completion_tokens or body.max_tokens or served.defaults.get("max_tokens")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None

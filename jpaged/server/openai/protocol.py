@@ -6,10 +6,13 @@ number.  OpenAI's fields that mean nothing here are accepted, because its client
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from jpaged.sampling_params import MOST_SAMPLES
 from jpaged.server import limits
 from jpaged.server.errors import ApiError
+from jpaged.server.sentences import sentence
 
 Whole = Annotated[int, Field(ge=-limits.MAX_WHOLE - 1, le=limits.MAX_WHOLE)]
 Count = Annotated[int, Field(ge=0, le=limits.MAX_WHOLE)]
@@ -21,12 +24,23 @@ StopTexts = Annotated[list[StopText], Field(max_length=limits.MAX_STOPS)]
 RequestId = Annotated[str, Field(pattern=limits.REQUEST_ID_PATTERN)]
 ModelName = Annotated[str, Field(max_length=512)]
 ShortText = Annotated[str, Field(max_length=1024)]
-Prompts = (
+Stops = Annotated[
+    StopText | StopTexts,
+    sentence(
+        f"must be a text or a list of at most {limits.MAX_STOPS} texts, each of 1 to "
+        f"{limits.MAX_STOP_CHARS} characters"
+    ),
+]
+Prompts = Annotated[
     str
     | Annotated[list[TokenId], Field(min_length=1)]
     | Annotated[list[str], Field(min_length=1, max_length=limits.MAX_PROMPTS)]
-    | Annotated[list[list[TokenId]], Field(min_length=1, max_length=limits.MAX_PROMPTS)]
-)
+    | Annotated[list[list[TokenId]], Field(min_length=1, max_length=limits.MAX_PROMPTS)],
+    sentence(
+        "must be a text, a list of texts, a list of token ids, or a list of such lists; none is "
+        f"empty, and at most {limits.MAX_PROMPTS} prompts go together"
+    ),
+]
 TemplateWord = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 Scalar = bool | int | float | str | None
 # names that a template has from the renderer, which no client's word may hide
@@ -51,13 +65,13 @@ class Sampling(Strict):
     """What completions and chats have in common."""
 
     model: ModelName | None = None
-    n: Annotated[int, Field(ge=1, le=limits.MAX_SAMPLES)] | None = 1
+    n: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = 1
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
     temperature: Number | None = None
     top_p: Number | None = None
     seed: Whole | None = None
-    stop: StopText | StopTexts | None = None
+    stop: Stops | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     logit_bias: Annotated[dict[str, Number], Field(max_length=300)] | None = None
@@ -67,7 +81,7 @@ class Sampling(Strict):
     top_k: Whole | None = None
     min_p: Number | None = None
     repetition_penalty: Number | None = None
-    best_of: Annotated[int, Field(ge=1, le=limits.MAX_SAMPLES)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None = None
     use_beam_search: bool = Field(default=False, description="`n` is the width.")
     length_penalty: Number = Field(default=1.0, description="Of a beam search.")
     stop_token_ids: TokenIds | None = None
@@ -152,12 +166,26 @@ class TextPart(Strict):
     text: str
 
 
+def _refuse_images(content: Any) -> Any:
+    parts = content if isinstance(content, list) else ()
+    if any(isinstance(part, dict) and "image" in str(part.get("type")) for part in parts):
+        raise PydanticCustomError("images", "images are not there yet.")
+    return content
+
+
+Content = Annotated[
+    str | list[TextPart],
+    sentence("must be a text, or a list of parts of type text, each with its text"),
+    BeforeValidator(_refuse_images),
+]
+
+
 class Message(BaseModel):
     """One message of a chat.  Templates decide what they know of a role and its other fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[TextPart] | None = None
+    content: Content | None = None
     name: ShortText | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
