@@ -81,7 +81,12 @@ class _Thawer(pickle.Unpickler):
             raise SnapshotMismatch(
                 f"the snapshot names {module_name}.{global_name}; it is not ours"
             )
-        found = super().find_class(module_name, global_name)
+        try:
+            found = super().find_class(module_name, global_name)
+        except (ImportError, AttributeError) as error:
+            raise SnapshotMismatch(
+                f"the snapshot names {module_name}.{global_name}, which this jpaged has not"
+            ) from error
         # a class, and one of that very module: not what the module happens to have imported
         is_class = isinstance(found, type) and found.__module__ == module_name
         if not self.is_trusted and not is_plain and not is_class:

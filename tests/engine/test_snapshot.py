@@ -241,8 +241,9 @@ class Bomb:
     "bytes_of",
     [
         lambda: freeze(Bomb()),
-        lambda: b"cjpaged.engine.build\nos\n.",  # what a module of ours has imported
+        lambda: b"cjpaged.calibration.calibrate\nos\n.",  # what a module of ours has imported
         lambda: b"cjpaged.engine.build\nbuild_model\n.",  # a function of ours
+        lambda: b"cjpaged.engine.build\nno_more\n.",  # what another version had
         lambda: pickle.dumps(Path("x")),
     ],
 )
