@@ -56,6 +56,7 @@ ANSWERS = (
         r"^usage\.(total|completion)_tokens: ",
         "With `max_tokens` 0 no token is said, and none is counted.",
     ),
+    Reason("HEAD of health", "^status: 200, vLLM 405$", "Whoever may GET may ask with HEAD."),
     Reason("n, greedy", "^status: 200, vLLM 400$", "Equal samples are what was asked for."),
     Reason("suffix, empty", "^status: 200, vLLM 400$", "An empty suffix is none."),
     Reason(
