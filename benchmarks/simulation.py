@@ -13,15 +13,15 @@ tell how far an engine is from itself.
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import machine
 
-from jpaged.calibration.accuracy import Comparison, is_saturated
+from jpaged.calibration.accuracy import Comparison
 from jpaged.calibration.calibrate import (
     Steps,
     build_engine,
@@ -98,15 +98,7 @@ class Load:
 
     def compare(self, engine: LLMEngine, table: FromTable) -> Comparison:
         foretold = [simulate("fcfs", part, table, **options_of(engine)) for part in self.parts]
-        runs = [pooled(run) for run in self.runs]
-        found = compare(self.share, self.rate, runs, self.steps, pooled(foretold), table)
-        each = [is_saturated(result.ended) for run in self.runs for result in run]
-        return replace(found, is_saturated=fmean(each) > 0.5)
-
-
-def pooled(results: Sequence[Result]) -> Result:
-    """The first, with the requests of all."""
-    return replace(results[0], ended=[each for result in results for each in result.ended])
+        return compare(self.share, self.rate, self.runs, self.steps, foretold, table)
 
 
 def serve_once(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[Measured]]:

@@ -21,6 +21,7 @@ from jpaged.calibration.pace import pace
 from jpaged.calibration.workload import Known, conversations
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.errors import ConfigError
+from jpaged.scheduling.events import RequestRecord
 from jpaged.scheduling.policy import Policy
 from jpaged.simulator.result import Result
 from jpaged.simulator.simulate import simulate
@@ -60,12 +61,12 @@ def validate(
             on_run(load, run)
             engine.reset_prefix_cache()
             with frozen(), metered(engine) as meter:
-                runs.append(serve(engine, workload))
+                runs.append([serve(engine, workload)])
             steps += meter.steps
             paces.append(pace(engine))
         simulated = simulate(policy, workload, table, **options_of(engine))
         slowness = fmean(paces) / table.pace if table.pace else 1.0
-        found = compare(load, rate, runs, steps, simulated, table)
+        found = compare(load, rate, runs, steps, [simulated], table)
         comparisons.append(replace(found, slowness=slowness))
     return comparisons
 
@@ -79,24 +80,31 @@ def requests(engine: LLMEngine, rate: float, count: int, seed: int) -> list[Know
 def compare(
     load: float,
     rate: float,
-    runs: Sequence[Result],
+    runs: Sequence[Sequence[Result]],
     steps: Sequence[Measured],
-    simulated: Result,
+    simulated: Sequence[Result],
     table: FromTable,
 ) -> Comparison:
-    """Of runs of the engine at one load, and all their steps, with a simulation."""
+    """Of runs of the engine at one load, and all their steps, with a simulation.
+
+    A run, and a simulation, may consist of parts, each of which began with an engine at rest.
+    """
     predicted = np.array([table.seconds(each.shape) for each in steps])
     measured = taken(steps, predicted, np.array([table.spread(each.shape) for each in steps]))
     return Comparison(
         load=load,
         rate=rate,
-        num_requests=len(simulated.ended),
-        measured=tuple(figures(run.ended) for run in runs),
-        simulated=figures(simulated.ended),
-        is_saturated=fmean(is_saturated(run.ended) for run in runs) > 0.5,
+        num_requests=len(_ended(simulated)),
+        measured=tuple(figures(_ended(run)) for run in runs),
+        simulated=figures(_ended(simulated)),
+        is_saturated=fmean(is_saturated(part.ended) for run in runs for part in run) > 0.5,
         step_error=float(np.median(abs(predicted / measured - 1))),
         step_bias=float(predicted.sum() / measured.sum() - 1),
     )
+
+
+def _ended(parts: Sequence[Result]) -> list[RequestRecord]:
+    return [each for part in parts for each in part.ended]
 
 
 def saturation_rate(engine: LLMEngine, table: FromTable, policy: str | Policy, seed: int) -> float:
