@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jpaged.server import limits
 from jpaged.server.errors import ApiError
 from jpaged.server.refusing import refuse
-from jpaged.server.sse import RAW_SEND
 
 # an encoded slash means one path to a proxy and another to a router; only names of models have them
 TRICKS = re.compile(rb"//|/\.\.?(/|$)|%2f|%5c|%2e|%00|\\", re.IGNORECASE)
@@ -34,7 +33,6 @@ class Edge:
         is_valid = request_id is None or limits.is_request_id(request_id)
         name = request_id if request_id and is_valid else secrets.token_hex(16)
         scope.setdefault("state", {})["request_id"] = name
-        scope[RAW_SEND] = send
         answer = _tagged(send, name.encode())
         try:
             if not is_valid:

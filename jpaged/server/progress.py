@@ -16,6 +16,7 @@ class Progress:
     num_tokens_of: Counter[int] = field(default_factory=Counter)  # generated, by sample
     stats: RequestStateStats | None = None  # which the last delta brings
     finish_reasons: dict[int, str] = field(default_factory=dict)
+    is_given_up: bool = False  # by the scheduler, a sample of it at least
 
     @property
     def num_tokens(self) -> int:
@@ -32,4 +33,5 @@ class Progress:
             self.num_tokens_of[sample.index] += len(sample.token_ids)
             if sample.finish_reason is not None:
                 self.finish_reasons[sample.index] = sample.finish_reason
+                self.is_given_up |= sample.finish_reason == "abort"
         return is_first

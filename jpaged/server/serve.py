@@ -25,6 +25,7 @@ from jpaged.server.chat_template import Templates
 from jpaged.server.models import Launch, Models, split_name
 from jpaged.server.options import ServerOptions
 from jpaged.server.service import Service
+from jpaged.server.sse import outermost
 from jpaged.server.wire import LimitedHttp
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ def _template_of(options: ServerOptions) -> str | None:
 
 def uvicorn_config(service: Service, options: ServerOptions) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(service, options),
+        outermost(build_app(service, options)),
         loop="uvloop",
         http=LimitedHttp,
         ws="none",

@@ -209,7 +209,7 @@ class Started:
             )
             async for output in self._stream:
                 self._note(output)
-                if any(each.finish_reason == "abort" for each in output.outputs):
+                if self.progress.is_given_up:
                     raise EngineFailed("The scheduler gave this request up.", status=503)
                 if output.finished:
                     self._outcome = "finished"

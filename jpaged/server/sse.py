@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jpaged.server.errors import ClientGone, error_json
 
@@ -34,6 +34,16 @@ def event(value: object) -> bytes:
 
 def error_event(error: HTTPException) -> bytes:
     return b"data: " + error_json(error) + b"\n\n"
+
+
+def outermost(app: ASGIApp) -> ASGIApp:
+    """The app, with the server's own `send` kept for streams."""
+
+    async def keep_send(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[RAW_SEND] = send
+        await app(scope, receive, send)
+
+    return keep_send
 
 
 class Closable(Protocol):

@@ -196,7 +196,8 @@ class Tally:
         """is_said: its tokens are shown (a prompt that is only echoed says none)."""
         self._prompts[at] = (len(output.prompt_token_ids), output.num_cached_tokens)
         if is_said:
-            self._num_generated += sum(len(each.token_ids) for each in output.outputs)
+            for sample in output.outputs:
+                self._num_generated += len(sample.token_ids)
 
     def usage(self) -> Usage:
         prompt = sum(count for count, _ in self._prompts.values())

@@ -117,7 +117,7 @@ class Writer:
             if self.body.return_token_ids and self._is_first(output):
                 chunks[0].prompt_token_ids = output.prompt_token_ids
             self._begun.update(sample.index for sample in output.outputs)
-            yield b"".join(event(chunk) for chunk in chunks)
+            yield b"".join([event(chunk) for chunk in chunks])
         last = self._chunk([])
         last.usage = self.tally.usage()
         yield event(last) + DONE if has_usage else DONE

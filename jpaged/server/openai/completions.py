@@ -111,7 +111,7 @@ class Writer:
         async for at, output in together(self.started):
             choices = self._choices(at, output)
             usage = self.tally.usage() if always else None
-            yield b"".join(event(self._chunk([each], usage)) for each in choices)
+            yield b"".join([event(self._chunk([each], usage)) for each in choices])
         if options and options.include_usage:
             yield event(self._chunk([], self.tally.usage())) + DONE
         else:
