@@ -33,7 +33,9 @@ def run(args: argparse.Namespace) -> int:
 
     async def serve() -> int:
         aliases = options.get("served_model_name", [])[1:]
-        return await Server(models, launch, server_options, aliases).run(announce)
+        server = Server(models, launch, server_options, aliases)
+        # whoever finds it healthy may end it at once; while it loads, a signal just ends it
+        return await server.run(announce, on_loaded=Server.stop_on_signals)
 
     return uvloop.run(serve())
 
@@ -89,7 +91,6 @@ def launcher(options: dict[str, Any], server: ServerOptions) -> Launch:
 
 def announce(server: Server) -> None:
     """One line, when it serves."""
-    server.stop_on_signals()
     # what is loaded by now stays: looking through it again would hold every stream up meanwhile;
     # and a step of a thousand streams makes and drops more objects than Python expects of leaks
     gc.collect()

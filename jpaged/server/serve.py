@@ -76,14 +76,23 @@ class Server:
             options.max_requests_per_key,
         )
 
-    async def run(self, on_ready: Callable[["Server"], None]) -> Exit:
-        """Serves until `stop`, or until an engine dies.  Raises what loading raises."""
+    async def run(
+        self,
+        on_ready: Callable[["Server"], None],
+        on_loaded: Callable[["Server"], None] = lambda _: None,
+    ) -> Exit:
+        """Serves until `stop`, or until an engine dies.  Raises what loading raises.
+
+        on_loaded: called when its engines are there, before anybody is answered; on_ready: after
+        that.
+        """
         with listening(self.options) as sock:
             self.port = sock.getsockname()[1]
             # the first chat waits for it, if it is quicker than an interpreter starts
             begin = asyncio.ensure_future(self.templates.begin())
             try:
                 await self._load()
+                on_loaded(self)
                 return await self._serve(sock, on_ready)
             finally:
                 begin.cancel()

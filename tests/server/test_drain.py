@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import Process, Running, events, eventually, process, running
+from servers import SMALL, Process, Running, events, eventually, process, running
 
-from jpaged.server.serve import Exit
+from jpaged.engine.async_engine import AsyncLLMEngine
+from jpaged.server.options import ServerOptions
+from jpaged.server.serve import Exit, Server
 
 STEP = {"pretend": "constant:0.01"}
 FLAGS = ("demo", "--port", "0", "--pretend", "constant:0.01", "--num-pages", "2000")
@@ -173,6 +176,25 @@ def test_a_second_sigterm_ends_a_process_at_once_with_4():
         assert "8 requests were cut off" in err
         streams.join(5)
         assert all('"error"' in text and "[DONE]" not in text for text in streams.texts)
+
+
+def test_it_may_be_ended_before_anybody_is_answered():
+    """A signal that comes as soon as it is healthy finds its handlers in place."""
+
+    async def run() -> tuple[Exit, bool]:
+        server, answers = Server([("demo", "demo")], launch, ServerOptions(port=0)), []
+
+        def end(server: Server) -> None:
+            with socket.socket() as probe:
+                answers.append(probe.connect_ex(("127.0.0.1", server.port)) == 0)
+            server.stop()
+
+        return await server.run(lambda _: None, on_loaded=end), answers[0]
+
+    async def launch(name: str, path: str) -> AsyncLLMEngine:
+        return await asyncio.to_thread(AsyncLLMEngine, path, **SMALL, **STEP)
+
+    assert asyncio.run(run()) == (Exit.DRAINED, False)
 
 
 def test_a_port_that_is_taken_is_told_before_anything_loads(server: Running):
