@@ -38,6 +38,7 @@ class Loads:
         self.vocab = range(min(ORDINARY, engine.model.vocab - 1), engine.model.vocab)
         self.words = self.rng.choices(self.vocab, k=4 * engine.sizes.max_model_len)
         self.serials, self.prompts, self.capacity = count(), count(), 0.0
+        self.shares: list[float] = []  # whose turn comes
         buckets = engine.sizes.buckets
         self.tokens = sorted({bucket.num_tokens for bucket in buckets.mixed})
         times = [min(MOST_TIMES, max(1, SHORT // each)) for each in self.tokens]
@@ -60,24 +61,21 @@ class Loads:
 
     def mixed(self, seconds: float) -> Result:
         """Requests that arrive by chance, as users send them, now few and now many, for about so
-        long: by turns each of SHARES of the rate that the engine can serve."""
+        long: by turns each of SHARES of the rate that the engine can serve, where it was left the
+        time before."""
         if not self.capacity:
-            self.capacity = self._burst()
-        rounds = max(1, round(seconds / (SECTION * len(SHARES))))
-        section, begun, arrivals = seconds / (rounds * len(SHARES)), 0.0, []
-        for _ in range(rounds):
-            for share in self.rng.sample(SHARES, len(SHARES)):
-                arrivals += self._arrivals(begun, section, share * self.capacity)
-                begun += section
+            count = BURST * self.engine.sizes.max_num_seqs
+            self.capacity = capacity(self.engine, [self._request(0.0) for _ in range(count)])
+        num_sections = max(1, round(seconds / SECTION))
+        section, arrivals = seconds / num_sections, []
+        for number in range(num_sections):
+            arrivals += self._arrivals(number * section, section, self._share() * self.capacity)
         return serve(self.engine, arrivals)
 
-    def _burst(self) -> float:
-        """Requests a second that the engine can serve: of many at once, the middle half."""
-        count = BURST * self.engine.sizes.max_num_seqs
-        served = serve(self.engine, [self._request(0.0) for _ in range(count)])
-        ends = [each.last_token or 0.0 for each in served.ended]
-        first, last = count // 4, count - 1 - count // 4
-        return (last - first) / (ends[last] - ends[first])
+    def _share(self) -> float:
+        if not self.shares:
+            self.shares = self.rng.sample(SHARES, len(SHARES))
+        return self.shares.pop()
 
     def _arrivals(self, begun: float, seconds: float, rate: float) -> list[Known]:
         found, now = [], begun + self.rng.expovariate(rate)
@@ -155,6 +153,13 @@ class Loads:
     def _finish(self) -> None:
         while self.engine.has_unfinished_requests():
             self.engine.step()
+
+
+def capacity(engine: LLMEngine, requests: list[Known]) -> float:
+    """Requests a second that an engine can serve: of many at once, the middle half."""
+    ends = [each.last_token or 0.0 for each in serve(engine, requests).ended]
+    first, last = len(ends) // 4, len(ends) - 1 - len(ends) // 4
+    return (last - first) / (ends[last] - ends[first])
 
 
 def _within(value: float, low: int, high: int) -> int:
