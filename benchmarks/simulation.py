@@ -40,9 +40,10 @@ from jpaged.simulator.result import Result
 from jpaged.simulator.simulate import simulate
 from jpaged.simulator.table import FromTable
 
-OPTIONS = {"max_model_len": 512, "num_pages": 4096}
+OPTIONS = {"max_model_len": 512, "num_pages": 16384}
 WARM = 3.0  # seconds until memory is touched and caches are filled
 DESIGNED = 10.0  # seconds of every shape, one after another
+CALIBRATED = 2  # times as long as each load is served
 SEED = 1
 
 
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> None:
     steps = Steps(designed=watched(work, work.designed, DESIGNED))
     loads = loads_of(engine, args)
     for turn in tqdm(range(args.repeats * args.parts), unit="turn"):
-        steps.mixed.extend(watched(work, work.mixed, args.seconds))
+        engine.reset_prefix_cache()
+        steps.mixed.extend(watched(work, work.mixed, CALIBRATED * args.seconds))
         for load in loads:
             load.serve(engine, *divmod(turn, args.parts))
     others = machine.cores_since(ticks, time.perf_counter() - began)

@@ -23,7 +23,7 @@ SAMPLES = 4  # of a guest whose half-filled page is copied for each
 MOST_GUESTS = 8
 BURST = 3  # requests a seat at once, to find out how many a second can be served
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of that rate
-SECTION = 1.0  # seconds of each in turn, so that a machine's slow minutes fall on all of them
+SECTION = 2.0  # seconds of each in turn: in one, a crowd does not get as large as it may
 # log-normal laws: logarithm of the median, spread of the logarithm.  Answers are as long as in a
 # chat: a step beside an arrival or an end takes longer, and short answers have many such steps.
 PROMPTS, OUTPUTS = (3.5, 1.2), (4.0, 1.0)
@@ -69,10 +69,11 @@ class Loads:
         num_sections = max(1, round(seconds / SECTION))
         section, arrivals = seconds / num_sections, []
         for number in range(num_sections):
-            arrivals += self._arrivals(number * section, section, self._share() * self.capacity)
+            arrivals += self._arrivals(number * section, section, self.next_share() * self.capacity)
         return serve(self.engine, arrivals)
 
-    def _share(self) -> float:
+    def next_share(self) -> float:
+        """Each of SHARES once, in an order by chance, and all over again."""
         if not self.shares:
             self.shares = self.rng.sample(SHARES, len(SHARES))
         return self.shares.pop()

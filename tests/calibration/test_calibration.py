@@ -8,7 +8,7 @@ import pytest
 from engines import an_engine
 
 from jpaged.calibration.calibrate import calibrate
-from jpaged.calibration.loads import Loads
+from jpaged.calibration.loads import SHARES, Loads
 from jpaged.calibration.meter import metered
 from jpaged.calibration.open_loop import serve
 from jpaged.calibration.validate import requests, saturation_rate, validate
@@ -41,6 +41,15 @@ def test_designed_rounds_visit_every_compiled_shape(engine):
     assert min(seen.values()) >= 3
     assert any(step.shape.num_moved for step in meter.steps)
     assert not engine.has_unfinished_requests()
+
+
+def test_the_loads_of_several_short_runs_are_those_of_a_long_one(engine):
+    loads = Loads(engine, seed=2)
+
+    shares = [loads.next_share() for _ in range(2 * len(SHARES))]
+
+    assert sorted(shares[: len(SHARES)]) == sorted(shares[len(SHARES) :]) == list(SHARES)
+    assert shares[: len(SHARES)] != list(SHARES)
 
 
 def test_the_meter_sees_what_the_records_say(engine):
