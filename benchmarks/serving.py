@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -247,10 +246,9 @@ def overhead(model: str, rounds: int) -> dict[str, Any]:
             began = time.perf_counter()
             llm.generate(asked, params, use_tqdm=False)
             offline = time.perf_counter() - began
-            with as_batch():
-                began = time.perf_counter()
-                readers = uvloop.run(read_all(address, requests))
-                served = time.perf_counter() - began
+            began = time.perf_counter()
+            readers = uvloop.run(read_all(address, requests))
+            served = time.perf_counter() - began
             assert all(reader.num_tokens == 64 for reader in readers)
             if number:  # the first one warms up
                 found["offline"].append(offline)
@@ -262,23 +260,6 @@ def overhead(model: str, rounds: int) -> dict[str, Any]:
         "overhead": statistics.median(ratios) - 1,
         "overheads": [ratio - 1 for ratio in ratios],
     }
-
-
-@contextlib.contextmanager
-def as_batch() -> Iterator[None]:
-    """Lets this process wait for a core instead of taking one at every event.
-
-    Two thousand events in a second would else interrupt an engine that computes on the same
-    cores as often; clients have cores of their own.  What they use is still paid for here.
-    """
-    if not hasattr(os, "SCHED_BATCH"):  # it is Linux's
-        yield
-        return
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    try:
-        yield
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def asking_greedily(prompt: list[int]) -> bytes:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import os
 import resource
 import sys
@@ -14,7 +13,7 @@ from jpaged.cli.options import ENGINE_HELP, with_policy
 from jpaged.cli.server_options import gathered
 from jpaged.engine.client import EngineClient
 from jpaged.errors import ConfigError
-from jpaged.server import logs, registry
+from jpaged.server import garbage, logs, registry
 from jpaged.server.models import Launch
 from jpaged.server.options import ServerOptions
 from jpaged.server.serve import Server
@@ -91,11 +90,7 @@ def launcher(options: dict[str, Any], server: ServerOptions) -> Launch:
 
 def announce(server: Server) -> None:
     """One line, when it serves."""
-    # what is loaded by now stays: looking through it again would hold every stream up meanwhile;
-    # and a step of a thousand streams makes and drops more objects than Python expects of leaks
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    garbage.settle()
     host = server.options.host
     url = f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
     models = ", ".join(

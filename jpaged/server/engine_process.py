@@ -8,7 +8,6 @@ on Linux, a signal comes.
 """
 
 import ctypes
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from jpaged.engine.model_card import model_card
 from jpaged.engine.pretended_costs import costs_of
 from jpaged.engine.stepping import Stepper
 from jpaged.scheduling.report import PageReport
+from jpaged.server import garbage
 from jpaged.server.messages import (
     LENGTH,
     Abort,
@@ -117,10 +117,7 @@ class EngineProcess:
             engine = build_engine(options)
         except Exception as error:  # whatever it is, the server is to say so
             self._leave(Unable(type(error).__name__, str(error)))
-        # what is there now stays: to look through it again and again would take a tenth of a
-        # second each time, in the middle of a step
-        gc.collect()
-        gc.freeze()
+        garbage.settle()
         self._stepper = Stepper(engine, self._tell)
         self._channel.send(Hello(model_card(engine), engine.stats()))
         self._stepper.run()
