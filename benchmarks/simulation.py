@@ -22,16 +22,14 @@ from jpaged.calibration.accuracy import Comparison
 from jpaged.calibration.calibrate import (
     Steps,
     build_engine,
-    frozen,
     options_of,
     table_of,
     watched,
 )
 from jpaged.calibration.loads import Loads, capacity
-from jpaged.calibration.meter import Measured, metered
-from jpaged.calibration.open_loop import serve
+from jpaged.calibration.meter import Measured
 from jpaged.calibration.pace import pace
-from jpaged.calibration.validate import LOADS, PROBED, compare, requests
+from jpaged.calibration.validate import LOADS, PROBED, compare, requests, run_of
 from jpaged.calibration.workload import Known
 from jpaged.cli.calibrate import report as report_costs
 from jpaged.cli.validate import as_json, report
@@ -59,10 +57,9 @@ class Load:
     steps: list[Measured] = field(default_factory=list)
 
     def serve(self, engine: LLMEngine, repeat: int, part: int) -> None:
-        engine.reset_prefix_cache()
-        with frozen(), metered(engine) as meter:
-            self.runs[repeat].append(serve(engine, self.parts[part]))
-        self.steps += meter.steps
+        result, measured = run_of(engine, self.parts[part])
+        self.runs[repeat].append(result)
+        self.steps += measured
 
     def compare(self, engine: LLMEngine, table: FromTable) -> Comparison:
         foretold = [simulate("fcfs", part, table, **options_of(engine)) for part in self.parts]

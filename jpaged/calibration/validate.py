@@ -59,16 +59,22 @@ def validate(
         runs, steps, paces = [], [], [pace(engine)]
         for run in range(repeats):
             on_run(load, run)
-            engine.reset_prefix_cache()
-            with frozen(), metered(engine) as meter:
-                runs.append([serve(engine, workload)])
-            steps += meter.steps
+            result, measured = run_of(engine, workload)
+            runs.append([result])
+            steps += measured
             paces.append(pace(engine))
         simulated = simulate(policy, workload, table, **options_of(engine))
         slowness = fmean(paces) / table.pace if table.pace else 1.0
         found = compare(load, rate, runs, steps, [simulated], table)
         comparisons.append(replace(found, slowness=slowness))
     return comparisons
+
+
+def run_of(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[Measured]]:
+    """What an engine with an empty prefix cache does with a workload, and its steps."""
+    engine.reset_prefix_cache()
+    with frozen(), metered(engine) as meter:
+        return serve(engine, workload), meter.steps
 
 
 def requests(engine: LLMEngine, rate: float, count: int, seed: int) -> list[Known]:
