@@ -32,6 +32,7 @@ from jpaged.engine.snapshot import SIZES, Mark, Snapshot, check_snapshot, mark_o
 from jpaged.engine.stats import EngineStats
 from jpaged.engine.tokenizer import Tokenizer
 from jpaged.errors import RequestRejected, SnapshotMismatch
+from jpaged.runner.cores import leave_a_core
 from jpaged.runner.memory import MemoryReport
 from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
@@ -63,6 +64,8 @@ class LLMEngine:
         self.config = EngineConfig.from_options(model, **options)
         folder, self.model = build_model(self.config, with_weights=self.config.pretend is None)
         self.folder = folder
+        if self.config.pretend is None:
+            leave_a_core(self.model.num_parameters)
         self.sizes = plan_sizes(self.config, self.model)
         self.scheduler = build_scheduler(self.config, self.sizes)
         self.tokenizer = build_tokenizer(self.config, folder, self.model.vocab)
