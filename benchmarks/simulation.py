@@ -71,11 +71,11 @@ def run(args: argparse.Namespace) -> None:
     work = Loads(engine, SEED)
     work.mixed(WARM)
     usual, ticks, began = pace(engine), machine.busy_elsewhere(), time.perf_counter()
-    steps = Steps(designed=watched(work, work.designed, DESIGNED))
+    steps = Steps(designed=watched(work, work.designed, DESIGNED).steps)
     loads = loads_of(engine, args)
     for turn in tqdm(range(args.repeats * args.parts), unit="turn"):
         engine.reset_prefix_cache()
-        steps.mixed.extend(watched(work, work.mixed, CALIBRATED * args.seconds))
+        steps.add_mixed(watched(work, work.mixed, CALIBRATED * args.seconds))
         for load in loads:
             load.serve(engine, *divmod(turn, args.parts))
     others = machine.cores_since(ticks, time.perf_counter() - began)

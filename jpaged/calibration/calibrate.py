@@ -18,7 +18,7 @@ import numpy as np
 
 from jpaged.calibration.fit import fit, taken
 from jpaged.calibration.loads import Loads
-from jpaged.calibration.meter import Measured, metered
+from jpaged.calibration.meter import Admitted, Measured, Meter, metered
 from jpaged.calibration.pace import pace
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.progress import progress
@@ -39,10 +39,16 @@ def build_engine(model: str, **options: Any) -> LLMEngine:
 @dataclass(frozen=True)
 class Steps:
     """What a calibration measured.  mixed: as users' requests make them.  designed: one after
-    another, of every shape; what surrounds them is like nothing that users do."""
+    another, of every shape; what surrounds them is like nothing that users do.  admitted: the
+    requests of the mixed ones."""
 
     mixed: list[Measured] = field(default_factory=list)
     designed: list[Measured] = field(default_factory=list)
+    admitted: list[Admitted] = field(default_factory=list)
+
+    def add_mixed(self, meter: Meter) -> None:
+        self.mixed.extend(meter.steps)
+        self.admitted.extend(meter.admitted)
 
     @property
     def telling(self) -> list[Measured]:
@@ -68,18 +74,19 @@ def measure(
 ) -> Steps:
     """Measures steps for about so long.  on_steps hears how many there are more, now and then."""
     start = time.perf_counter()
-    designed = watched(loads, loads.designed, DESIGNED * seconds)
-    on_steps(len(designed))
-    mixed = watched(loads, loads.mixed, max(0.0, seconds - (time.perf_counter() - start)))
-    on_steps(len(mixed))
-    return Steps(mixed, designed)
+    steps = Steps(designed=watched(loads, loads.designed, DESIGNED * seconds).steps)
+    on_steps(len(steps.designed))
+    left = max(0.0, seconds - (time.perf_counter() - start))
+    steps.add_mixed(watched(loads, loads.mixed, left))
+    on_steps(len(steps.mixed))
+    return steps
 
 
-def watched(loads: Loads, run: Callable[[float], object], seconds: float) -> list[Measured]:
-    """The steps of a run of these loads."""
+def watched(loads: Loads, run: Callable[[float], object], seconds: float) -> Meter:
+    """Who has seen a run of these loads."""
     with frozen(), metered(loads.engine) as meter:
         run(seconds)
-        return meter.steps
+        return meter
 
 
 def table_of(engine: LLMEngine, steps: Steps, seed: int = 0) -> FromTable:
@@ -88,12 +95,11 @@ def table_of(engine: LLMEngine, steps: Steps, seed: int = 0) -> FromTable:
     seen, held_out = [], []
     for each in steps.telling:
         (held_out if rng.random() < HELD_OUT else seen).append(each)
-    found = fit(seen, engine.sizes.buckets.all)
+    found = fit(seen, engine.sizes.buckets.all, steps.admitted)
     table = FromTable(
         rows=found.rows,
         **found.common,
         **found.host,
-        entering=sum(each.entering for each in seen) / sum(each.host for each in seen),
         of_model=Path(engine.folder).resolve().name,
         machine=describe_machine(),
         shape=shape_of(engine),

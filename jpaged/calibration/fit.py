@@ -12,18 +12,20 @@ what it takes on average within its bounds, by the fit and its spread so far, un
 (expectation and maximisation; Tobin, Econometrica 26, 1958, for bounds on one side).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jpaged.calibration.meter import Measured
+from jpaged.calibration.meter import Admitted, Measured
 from jpaged.calibration.scatter import LEAST, mean_within, spreads_of, variance_within
 from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.table import Row
 
 COMMON = ("read", "pair", "sequence", "moved")
 HOST = ("host_seconds", "host_prompt", "host_token", "host_sequence")
+ENTER = ("enter_seconds", "enter_prompt", "enter_sequence", "enter_end")
+ADMIT = ("admit_seconds", "admit_token")
 ROUNDS = 16  # of weighting anew
 PAUSE = 5.0  # a step that took so many times what it should was held up by somebody else
 SPREAD = 0.3  # of steps around what they should take, to begin with
@@ -33,14 +35,17 @@ KINDS = (True, False)  # decode steps, and steps with prompts
 
 @dataclass(frozen=True)
 class Fit:
-    """Costs in seconds: of buckets, and of what counts in all of them, by COMMON and HOST."""
+    """Costs in seconds: of buckets, and of what counts in all of them, by COMMON; of the host, by
+    HOST, ENTER and ADMIT."""
 
     rows: dict[Bucket, Row]
     common: dict[str, float]
     host: dict[str, float]
 
 
-def fit(steps: Sequence[Measured], buckets: Sequence[Bucket]) -> Fit:
+def fit(
+    steps: Sequence[Measured], buckets: Sequence[Bucket], admitted: Sequence[Admitted] = ()
+) -> Fit:
     """The costs of these buckets, those that were measured seldom or never from their kind.
 
     Raises `ValueError` if there is nothing to fit.
@@ -62,12 +67,35 @@ def fit(steps: Sequence[Measured], buckets: Sequence[Bucket]) -> Fit:
         )
         for i, bucket in enumerate(buckets)
     }
-    host = (least, *host_costs[count:])
+    host = _named(HOST, [least, *host_costs[count:]])
     return Fit(
         rows=rows,
-        common=dict(zip(COMMON, map(float, costs[2 * count :]), strict=True)),
-        host=dict(zip(HOST, map(float, host), strict=True)),
+        common=_named(COMMON, costs[2 * count :]),
+        host=host | _fit_entering(steps) | _fit_admitting(admitted),
     )
+
+
+def _named(names: Sequence[str], costs: Iterable[float]) -> dict[str, float]:
+    return dict(zip(names, map(float, costs), strict=True))
+
+
+def _fit_entering(steps: Sequence[Measured]) -> dict[str, float]:
+    seen = [(each.shape, each) for each in steps if each.entering is not None]
+    counts = [[1, s.num_prompts, s.num_sequences, each.num_ended] for s, each in seen]
+    return _named(ENTER, _fit_plain(counts, [each.entering for _, each in seen], len(ENTER)))
+
+
+def _fit_admitting(admitted: Sequence[Admitted]) -> dict[str, float]:
+    counts = [[1, each.num_tokens] for each in admitted]
+    return _named(ADMIT, _fit_plain(counts, [each.seconds for each in admitted], len(ADMIT)))
+
+
+def _fit_plain(counts: Sequence, seconds: Sequence, num_costs: int) -> np.ndarray:
+    """What each of these costs, where all that was measured is exact and of one kind."""
+    if not counts:
+        return np.zeros(num_costs)
+    bounds = np.array([[each, each] for each in seconds])
+    return _fit(np.array(counts, float), bounds, np.zeros(len(counts), int), 1)[0]
 
 
 def _fit_device(

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from jpaged.engine.door import CheckedRequest
+from jpaged.engine.door import Prompt
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket
@@ -26,19 +26,29 @@ class Measured:
     before) and waited for its end.  Else it may have begun before the host took the answer before,
     at the earliest when it was handed the step, or been done before the host asked.
     host: since it submitted the step before (or since somebody arrived, after a rest), without
-    waiting for answers: entering them, whoever was added, scheduling, packing.  entering: the part
-    of it before it scheduled.
+    waiting for answers, entering them and admitting requests: scheduling, packing, submitting.
+    entering: this step's answer, with which so many sequences ended; None where the host could
+    rest then.
     """
 
     shape: StepShape
     least: float
     most: float
     host: float
-    entering: float = 0.0
+    entering: float | None = None
+    num_ended: int = 0
 
     @property
     def is_exact(self) -> bool:
         return self.least == self.most
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that was checked and queued."""
+
+    num_tokens: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,6 @@ class _Timed:
     handle: Any
     shape: StepShape
     host: float
-    entering: float
     submitted: float
     was_alone: bool
 
@@ -59,16 +68,34 @@ class Meter:
     def __init__(self, executor: Executor[Any], clock: Callable[[], float] = time.perf_counter):
         self.executor, self.clock = executor, clock
         self.steps: list[Measured] = []
+        self.admitted: list[Admitted] = []
         self._bucket: Bucket | None = None
         self._num_underway = 0
         self._rests, self._has_waited = True, False
-        self._answered = self._host_since = self._scheduled = 0.0
+        self._answered = self._host_since = 0.0
+        self._entering_since: float | None = None
 
-    def begin(self) -> None:
-        """Somebody arrives, or is about to schedule."""
-        self._scheduled = self.clock()
+    def begin(self) -> float:
+        """It admits, schedules or asks: what was answered before is entered.  Returns when."""
+        now = self.clock()
         if self._rests:
-            self._host_since, self._rests = self._scheduled, False
+            self._host_since, self._rests = now, False
+        elif self._entering_since is not None:
+            taken = now - self._entering_since
+            self.steps[-1] = replace(self.steps[-1], entering=taken)
+            self._host_since += taken
+        self._entering_since = None
+        return now
+
+    def admit(self, num_tokens: int, begun: float) -> None:
+        """A request was queued; it began then."""
+        seconds = self.clock() - begun
+        self.admitted.append(Admitted(num_tokens, seconds))
+        self._host_since += seconds
+
+    def end(self, num_ended: int) -> None:
+        """So many sequences have ended with the latest answer."""
+        self.steps[-1] = replace(self.steps[-1], num_ended=num_ended)
 
     def rest(self) -> None:
         """There is nothing to do, until somebody arrives."""
@@ -82,13 +109,12 @@ class Meter:
         shape = StepShape.of(batch, self._bucket)
         handle = self.executor.submit(batch)
         now = self.clock()
-        entering, host = self._scheduled - self._host_since, now - self._host_since
-        self._host_since = now
+        host, self._host_since = now - self._host_since, now
         self._num_underway += 1
-        return _Timed(handle, shape, host, entering, now, was_alone=self._num_underway == 1)
+        return _Timed(handle, shape, host, now, was_alone=self._num_underway == 1)
 
     def collect(self, handle: _Timed) -> StepOutput:
-        asked = self.clock()
+        asked = self.begin()
         output = self.executor.collect(handle.handle)
         now = self.clock()
         had_waited, self._has_waited = self._has_waited, now - asked > WAITED
@@ -96,8 +122,8 @@ class Meter:
         earliest = latest if handle.was_alone or had_waited else handle.submitted
         least = now - latest if self._has_waited else 0.0
         most = now - earliest
-        self.steps.append(Measured(handle.shape, least, most, handle.host, handle.entering))
-        self._answered = now
+        self.steps.append(Measured(handle.shape, least, most, handle.host))
+        self._answered = self._entering_since = now
         if self._has_waited:
             self._host_since += now - asked
         self._num_underway -= 1
@@ -111,25 +137,28 @@ def metered(engine: LLMEngine) -> Iterator[Meter]:
     meter = Meter(engine.executor)
     loop: Any = engine.loop  # of the executor's handles; the meter has its own
     scheduler = engine.scheduler
-    on_step, schedule, check = loop.on_step, scheduler.schedule, engine.check
+    on_step, schedule, add = loop.on_step, scheduler.schedule, engine.add_request
 
     def timed_schedule(now: float) -> ScheduledBatch | None:
         meter.begin()
         return schedule(now)
 
-    def timed_check(*request: Any, **options: Any) -> CheckedRequest:
-        meter.begin()
-        return check(*request, **options)
+    def timed_add(name: str, prompt: Prompt, *rest: Any, **options: Any) -> str:
+        begun = meter.begin()
+        added = add(name, prompt, *rest, **options)
+        meter.admit(len(prompt), begun)
+        return added
 
     def watched_step(record: StepRecord) -> None:
         on_step(record)
+        meter.end(record.num_finished)
         if not scheduler.has_unfinished:
             meter.rest()
 
     loop.executor, loop.on_step, scheduler.schedule = meter, watched_step, timed_schedule
-    setattr(engine, "check", timed_check)  # noqa: B010  (a method, for the while)
+    setattr(engine, "add_request", timed_add)  # noqa: B010  (a method, for the while)
     try:
         yield meter
     finally:
         loop.executor, loop.on_step = engine.executor, on_step
-        del scheduler.schedule, engine.check
+        del scheduler.schedule, engine.add_request

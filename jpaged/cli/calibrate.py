@@ -46,5 +46,8 @@ def report(table: FromTable) -> list[str]:
         f"{table.sequence * 1e6:.2f} us, a page moved {table.moved * 1e6:.1f} us, "
         f"the host {table.host_seconds * 1e6:.0f} us a step, {table.host_prompt * 1e6:.0f} a "
         f"prompt, {table.host_token * 1e6:.2f} a token, "
-        f"{table.host_sequence * 1e6:.2f} a sequence",
+        f"{table.host_sequence * 1e6:.2f} a sequence; for its answer "
+        f"{table.enter_seconds * 1e6:.0f} us, {table.enter_prompt * 1e6:.0f} a prompt, "
+        f"{table.enter_sequence * 1e6:.2f} a sequence, {table.enter_end * 1e6:.0f} an end; for a "
+        f"request {table.admit_seconds * 1e6:.0f} us, {table.admit_token * 1e6:.2f} a token",
     ]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import CostModel, StepShape
-from jpaged.scheduling.request import Sequence
+from jpaged.scheduling.request import Request, Sequence
 from jpaged.simulator.clock import VirtualClock
 
 Fate = Callable[[Sequence], int]  # how many tokens a sequence will say, its end included
@@ -23,6 +23,7 @@ Fate = Callable[[Sequence], int]  # how many tokens a sequence will say, its end
 class Pretended(NamedTuple):
     output: StepOutput
     end: float
+    entering: float  # seconds of the host, for the answer
 
 
 class SimulatedDevice:
@@ -44,10 +45,11 @@ class SimulatedDevice:
     ):
         self.clock, self.cost_model, self.fate, self.eos = clock, cost_model, fate, eos
         self.buckets = buckets
-        # a cost model may know more than means
+        # a cost model may know more than means, and of more than steps
         self._drawn = getattr(cost_model, "drawn", self._mean)
+        self._entering = getattr(cost_model, "entering", None)
+        self._admitting = getattr(cost_model, "admitting", None)
         self._chance = Random(f"{seed}/device")
-        self._entering = getattr(cost_model, "entering", 0.0)
         self.free_at = self.owed = 0.0
         self._bucket: Bucket | None = None  # of the batch that is submitted next
 
@@ -58,20 +60,27 @@ class SimulatedDevice:
     def submit(self, batch: ScheduledBatch) -> Pretended:
         shape = StepShape.of(batch, self._bucket)
         seconds, host = self._drawn(shape, self._chance)
-        self.clock.now += host * (1 - self._entering)
-        self.owed += host * self._entering
+        self.clock.now += host
         self.free_at = max(self.free_at, self.clock.now) + seconds
         tokens = tuple([self._token(sequence) for sequence, _ in batch.items])
-        return Pretended(StepOutput(tokens, {}, {}), self.free_at)
-
-    def enter(self) -> None:
-        """Lets the host enter what was collected, before it schedules again."""
-        self.clock.now += self.owed
-        self.owed = 0.0
+        entering = self._entering(shape, tokens.count(self.eos)) if self._entering else 0.0
+        return Pretended(StepOutput(tokens, {}, {}), self.free_at, entering)
 
     def collect(self, handle: Pretended) -> StepOutput:
         self.clock.wait_until(handle.end)
+        self.owed += handle.entering
         return handle.output
+
+    def admit(self, request: Request) -> None:
+        """Somebody arrives."""
+        if self._admitting:
+            self.owed += self._admitting(len(request.prompt))
+
+    def catch_up(self) -> None:
+        """Lets the host enter what was collected, and admit who has arrived, before it schedules
+        again: whoever arrives meanwhile is in time."""
+        self.clock.now += self.owed
+        self.owed = 0.0
 
     def _mean(self, shape: StepShape, chance: Random) -> tuple[float, float]:
         return self.cost_model.seconds(shape), self.cost_model.host_seconds

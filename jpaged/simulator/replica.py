@@ -64,12 +64,14 @@ class Replica:
             self.scheduler.add(request, is_steered)
         except RequestRejected as error:
             return str(error)
+        self.device.admit(request)
         return None
 
     def run_step(self) -> bool:
         """Runs a step.  False if nobody ran."""
+        self.device.catch_up()
         self.advanced, _, batch = self.loop.step()
-        self.device.enter()
+        self.device.catch_up()
         return batch is not None
 
     def step(self, until: float) -> bool:

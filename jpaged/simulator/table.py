@@ -4,7 +4,10 @@
             + read · num_read + pair · num_pairs + sequence · num_sequences + moved · num_moved
 
     host    = host_seconds + host(bucket) + host_prompt · num_prompts + host_token · tokens
-            + host_sequence · num_sequences
+            + host_sequence · num_sequences             before the step: scheduling, packing
+    enter   = enter_seconds + enter_prompt · num_prompts + enter_sequence · num_sequences
+            + enter_end · num_ended                     after it: what it answered
+    admit   = admit_seconds + admit_token · tokens      for each request that arrives
 
 Single steps are scattered around that, by a log-normal law: where host and device take about the
 same, or a queue is short, it is not enough to know the mean.
@@ -25,7 +28,7 @@ from jpaged.errors import ConfigError
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import StepShape
 
-FORMAT = 3
+FORMAT = 4
 # engine options that a step's cost depends on: under others the table says nothing
 SHAPING = (
     "max_model_len",
@@ -63,10 +66,8 @@ class FromTable:
     options) say of what; pace, the seconds of a step of one sequence then (`calibration.pace`).
 
     rows: by bucket.  read, pair, sequence: seconds for a token read from the cache, for a pair of
-    query and key, for a sequence.  moved: for a page copied or swapped.  host_seconds, and
-    host_prompt, host_token, host_sequence for each: what the host takes for a step; most of it lies
-    under the device's step before.  entering: the share of it that passes before it schedules: it
-    enters answers, and whoever arrives meanwhile is in time for the step.
+    query and key, for a sequence.  moved: for a page copied or swapped.  host_, enter_ and admit_:
+    what the host takes, most of it while the device is at the step before.
     """
 
     rows: dict[Bucket, Row]
@@ -78,7 +79,12 @@ class FromTable:
     host_prompt: float = 0.0
     host_token: float = 0.0
     host_sequence: float = 0.0
-    entering: float = 0.0
+    enter_seconds: float = 0.0
+    enter_prompt: float = 0.0
+    enter_sequence: float = 0.0
+    enter_end: float = 0.0
+    admit_seconds: float = 0.0
+    admit_token: float = 0.0
     of_model: str = ""
     machine: str = ""
     shape: dict[str, int] = field(default_factory=dict)
@@ -114,6 +120,19 @@ class FromTable:
             + self.host_token * shape.num_tokens
             + self.host_sequence * shape.num_sequences
         )
+
+    def entering(self, shape: StepShape, num_ended: int) -> float:
+        """Seconds of the host for the answer of a step, with which so many sequences end."""
+        return (
+            self.enter_seconds
+            + self.enter_prompt * shape.num_prompts
+            + self.enter_sequence * shape.num_sequences
+            + self.enter_end * num_ended
+        )
+
+    def admitting(self, num_tokens: int) -> float:
+        """Seconds of the host for a request with such a prompt."""
+        return self.admit_seconds + self.admit_token * num_tokens
 
     def drawn(self, shape: StepShape, rng: Random) -> tuple[float, float]:
         """The same, of the device and the host, for one step of many: by chance."""

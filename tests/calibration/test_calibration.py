@@ -64,7 +64,11 @@ def test_the_meter_sees_what_the_records_say(engine):
     span = records[-1].end - records[0].start
     assert 0 < sum(step.least for step in meter.steps) < span
     # of each step the host works while the one before it runs, but for the very first
-    assert 0 < sum(step.host for step in meter.steps) < 1.05 * span
+    entering = sum(step.entering or 0.0 for step in meter.steps)
+    admitting = sum(each.seconds for each in meter.admitted)
+    assert 0 < sum(step.host for step in meter.steps) + entering + admitting < 1.05 * span
+    assert entering > 0 and admitting > 0
+    assert sum(step.num_ended for step in meter.steps) == len(meter.admitted)
 
 
 def test_the_engine_is_left_as_it_was(engine):
@@ -73,7 +77,7 @@ def test_the_engine_is_left_as_it_was(engine):
         assert engine.loop.executor is not executor
 
     assert engine.loop.executor is executor and engine.loop.on_step is on_step
-    assert "schedule" not in vars(engine.scheduler)
+    assert "schedule" not in vars(engine.scheduler) and "add_request" not in vars(engine)
 
 
 def test_a_table_covers_every_shape_and_says_of_what_it_is(engine, table):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jpaged.calibration.fit import fit
-from jpaged.calibration.meter import Measured
+from jpaged.calibration.meter import Admitted, Measured
 from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.cost import StepShape
 from jpaged.simulator.table import FromTable, Row
@@ -120,6 +120,30 @@ def test_the_hosts_part_is_found_apart():
     table = FromTable(found.rows, **host)
     for each in steps(100, seed=1):
         assert table.host(each.shape) == pytest.approx(true.host(each.shape), rel=0.01)
+
+
+def test_what_is_entered_and_admitted_is_found_again():
+    entering = {
+        "enter_seconds": 5e-5,
+        "enter_prompt": 4e-5,
+        "enter_sequence": 7e-6,
+        "enter_end": 3e-5,
+    }
+    admitting = {"admit_seconds": 1e-4, "admit_token": 2e-7}
+    costs: dict[str, Any] = entering | admitting
+    true, rng = FromTable({}, **costs), Random(7)
+    measured = []
+    for each in steps(2000):
+        num_ended = rng.randint(0, each.shape.num_sequences)
+        taken = true.entering(each.shape, num_ended)
+        measured.append(replace(each, entering=taken, num_ended=num_ended))
+    idle = [replace(each, entering=None) for each in steps(50)]
+    lengths = [rng.randint(1, 500) for _ in range(200)]
+    admitted = [Admitted(each, true.admitting(each)) for each in lengths]
+
+    host = fit(measured + idle, BUCKETS, admitted).host
+
+    assert {name: host[name] for name in costs} == pytest.approx(costs, rel=1e-6)
 
 
 def test_steps_that_were_done_before_anybody_asked_are_not_taken_for_slower_ones():

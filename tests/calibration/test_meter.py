@@ -1,6 +1,6 @@
 """What a meter makes of times that are known."""
 
-from jpaged.calibration.meter import Meter
+from jpaged.calibration.meter import Admitted, Meter
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 
 
@@ -53,10 +53,43 @@ def test_device_and_host_are_told_apart():
 
     told = [(step.least, step.most, step.host, step.entering) for step in meter.steps]
     assert told == [
-        (4.0, 4.0, 0.25, 0.0),
-        (4.0, 4.0, 1.5, 1.25),
-        (0.0, 1.0, 1.0, 0.75),
-        (2.0, 2.75, 0.25, 0.0),
-        (0.5, 0.5, 1.25, 1.0),
+        (4.0, 4.0, 0.25, 0.75),
+        (4.0, 4.0, 1.5, 0.0),
+        (0.0, 1.0, 0.25, 0.0),
+        (2.0, 2.75, 0.25, 0.25),
+        (0.5, 0.5, 1.0, None),
     ]
     assert [step.is_exact for step in meter.steps] == [True, True, False, False, True]
+
+
+def test_who_is_admitted_and_what_is_entered_counts_apart():
+    time = Scripted()
+    meter = Meter(time, time)
+
+    def admit(at: float, until: float, num_tokens: int) -> None:
+        time.now = at
+        begun = meter.begin()
+        time.now = until
+        meter.admit(num_tokens, begun)
+
+    def submit(at: float):
+        meter.begin()
+        time.now = at
+        return meter.submit(ScheduledBatch(()))
+
+    admit(at=1.0, until=1.5, num_tokens=7)
+    handle = submit(at=2.0)
+    time.end = 5.0
+    meter.collect(handle)
+    meter.end(num_ended=2)
+    admit(at=5.25, until=6.25, num_tokens=9)
+    handle = submit(at=6.5)
+    time.end = 8.0
+    meter.collect(handle)
+    meter.end(num_ended=0)
+    meter.rest()
+    admit(at=20.0, until=20.5, num_tokens=1)
+
+    assert meter.admitted == [Admitted(7, 0.5), Admitted(9, 1.0), Admitted(1, 0.5)]
+    told = [(step.host, step.entering, step.num_ended) for step in meter.steps]
+    assert told == [(0.5, 0.25, 2), (0.25, None, 0)]

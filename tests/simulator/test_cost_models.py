@@ -162,6 +162,35 @@ def test_the_host_is_slower_where_there_are_prompts():
     assert table.host(StepShape(9, 3, num_prompts=2)) == pytest.approx(5e-4 + 9e-6 + 3e-5)
 
 
+def test_an_answer_and_a_request_take_the_host_by_hand():
+    table = a_table(
+        enter_seconds=1e-4,
+        enter_prompt=2e-4,
+        enter_sequence=1e-5,
+        enter_end=5e-5,
+        admit_seconds=3e-4,
+        admit_token=1e-6,
+    )
+
+    assert table.entering(StepShape(9, 3, num_prompts=2), 1) == pytest.approx(5.8e-4)
+    assert table.admitting(200) == pytest.approx(5e-4)
+
+
+def test_who_arrives_waits_for_the_host_to_admit_it_and_to_enter_what_was_answered():
+    engine = {"max_model_len": 512, "max_num_seqs": 8, "max_num_batched_tokens": 64}
+    costs = {"read": 0.0, "pair": 0.0, "sequence": 0.0, "enter_sequence": 5.0, "admit_seconds": 1.0}
+    rows = {DECODE: Row(0.25, 0.0), MIXED: Row(0.5, 0.0)}
+    table = replace(a_table(engine=engine | {"async_scheduling": False}, **costs), rows=rows)
+    workload = [TimedRequest("a", 0.0, (1, 2), 2), TimedRequest("b", 2.0, (3, 4), 1)]
+
+    first, second = simulate("fcfs", workload, table, async_scheduling=False).ended
+
+    # a: admitted until 1, its prompt until 1.5, entered until 6.5; b, who came at 2, is admitted
+    # until 7.5, and runs beside a's second token
+    assert (second.scheduled, second.first_token) == (pytest.approx(7.5), pytest.approx(8.0))
+    assert first.last_token == pytest.approx(8.0)
+
+
 def test_single_steps_scatter_around_the_mean_as_they_were_seen_to():
     table = a_table(host_seconds=1e-3)
     rows = {b: replace(row, spread=0.3, host_spread=0.1) for b, row in table.rows.items()}
@@ -210,9 +239,9 @@ def test_a_table_is_read_as_it_was_saved(tmp_path):
     [
         ("{", "is no cost table"),
         ("[]", "is no cost table"),
-        ('{"format": 3}', "is no cost table"),
-        ('{"format": 3, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
-        ('{"format": 2, "rows": []}', "another format; calibrate again"),
+        ('{"format": 4}', "is no cost table"),
+        ('{"format": 4, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
+        ('{"format": 3, "rows": []}', "another format; calibrate again"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text, told):
