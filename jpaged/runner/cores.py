@@ -7,8 +7,9 @@ bundled model (3.8M parameters), a step with one thread in place of two:
     sequences     1             8             32            96
     ms            0.31 → 0.25   0.53 → 0.37   1.24 → 0.94   3.31 → 3.22
 
-and it takes the same each time, within 2 % instead of 10.  A model of 5M is faster with two threads
-where 48 sequences run.  Prompts of hundreds of tokens take half as long again with one.
+and with 8 it takes the same each second, within 2 % instead of 10.  A model of 5M is faster with
+two threads where 48 sequences run.  With one, 512 tokens of prompts take a third longer, 2048 two
+thirds.
 """
 
 import logging
