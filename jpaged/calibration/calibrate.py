@@ -1,7 +1,6 @@
 """Measures an engine and writes down what its steps cost."""
 
 import gc
-import os
 import platform
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from jpaged.calibration.meter import Admitted, Measured, Meter, metered
 from jpaged.calibration.pace import pace
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.progress import progress
+from jpaged.runner.cores import num_cores
 from jpaged.simulator.model_shape import BYTES, ModelShape
 from jpaged.simulator.table import FromTable
 
@@ -162,7 +162,7 @@ def options_of(engine: LLMEngine) -> dict[str, Any]:
 
 def describe_machine() -> str:
     device = jax.devices()[0]
-    host = f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    host = f"{platform.system()} {platform.machine()}, {num_cores()} cores"
     return f"{jax.device_count()} x {device.device_kind} ({device.platform}), {host}"
 
 

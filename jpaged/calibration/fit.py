@@ -80,9 +80,11 @@ def _named(names: Sequence[str], costs: Iterable[float]) -> dict[str, float]:
 
 
 def _fit_entering(steps: Sequence[Measured]) -> dict[str, float]:
-    seen = [(each.shape, each) for each in steps if each.entering is not None]
-    counts = [[1, s.num_prompts, s.num_sequences, each.num_ended] for s, each in seen]
-    return _named(ENTER, _fit_plain(counts, [each.entering for _, each in seen], len(ENTER)))
+    seen = [each for each in steps if each.entering is not None]
+    counts = [
+        [1, each.shape.num_prompts, each.shape.num_sequences, each.num_ended] for each in seen
+    ]
+    return _named(ENTER, _fit_plain(counts, [each.entering for each in seen], len(ENTER)))
 
 
 def _fit_admitting(admitted: Sequence[Admitted]) -> dict[str, float]:

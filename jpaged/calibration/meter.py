@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from jpaged.engine.door import Prompt
@@ -17,7 +17,7 @@ from jpaged.scheduling.loop import Executor
 WAITED = 20e-6  # seconds: who waits for an answer less than that found it there
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Measured:
     """A step: seconds that the device took, and the host before it was submitted.
 
@@ -82,7 +82,7 @@ class Meter:
             self._host_since, self._rests = now, False
         elif self._entering_since is not None:
             taken = now - self._entering_since
-            self.steps[-1] = replace(self.steps[-1], entering=taken)
+            self.steps[-1].entering = taken
             self._host_since += taken
         self._entering_since = None
         return now
@@ -95,7 +95,7 @@ class Meter:
 
     def end(self, num_ended: int) -> None:
         """So many sequences have ended with the latest answer."""
-        self.steps[-1] = replace(self.steps[-1], num_ended=num_ended)
+        self.steps[-1].num_ended = num_ended
 
     def rest(self) -> None:
         """There is nothing to do, until somebody arrives."""

@@ -31,7 +31,7 @@ def leave_a_core(num_parameters: int) -> None:
     device before: threads are a process's, not a model's.
     """
     global _is_left
-    cores = _num_cores()
+    cores = num_cores()
     if NUM_THREADS in os.environ or cores < 2:
         return
     if num_parameters > SMALL:
@@ -50,7 +50,7 @@ def leave_a_core(num_parameters: int) -> None:
     _is_left = True
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
     """Those that this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

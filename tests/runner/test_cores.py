@@ -12,7 +12,7 @@ import json, logging, os, sys
 from pathlib import Path
 logging.basicConfig(format="%(message)s")
 from jpaged.runner import cores
-cores._num_cores = lambda: int(sys.argv[1])
+cores.num_cores = lambda: int(sys.argv[1])
 for num_parameters in map(int, sys.argv[2:]):
     cores.leave_a_core(num_parameters)
 import jax
