@@ -22,8 +22,15 @@ from jpaged.calibration.scatter import LEAST, mean_within, spreads_of, variance_
 from jpaged.scheduling.buckets import Bucket
 from jpaged.simulator.table import Row
 
-COMMON = ("read", "pair", "sequence", "moved")
-HOST = ("host_seconds", "host_prompt", "host_token", "host_sequence")
+COMMON = ("read", "pair", "sequence", "moved", "rest", "prompts")
+HOST = (
+    "host_seconds",
+    "host_prompt",
+    "host_token",
+    "host_sequence",
+    "host_rest",
+    "host_prompts",
+)
 ENTER = ("enter_seconds", "enter_prompt", "enter_sequence", "enter_end")
 ADMIT = ("admit_seconds", "admit_token")
 ROUNDS = 16  # of weighting anew
@@ -115,7 +122,7 @@ def _fit_device(
 def _fit_host(
     steps: Sequence[Measured], buckets: Sequence[Bucket], groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A base for each bucket, and what a prompt, a token and a sequence take."""
+    """A base for each bucket, and what adds to it, by HOST."""
     bounds = np.array([[each.host, each.host] for each in steps])
     of_kind = [is_decode(each.shape.bucket) for each in steps]
     usual, _ = _fit(_host_features(steps, of_kind, KINDS), bounds, np.zeros_like(groups), 1)
@@ -128,7 +135,10 @@ def _fit_host(
 
 def _host_features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> np.ndarray:
     shapes = [each.shape for each in steps]
-    common = [[s.num_prompts, s.num_tokens, s.num_sequences] for s in shapes]
+    common = [
+        [s.num_prompts, s.num_tokens, s.num_sequences, s.after_rest, s.after_prompts]
+        for s in shapes
+    ]
     return np.concatenate([_inside(groups, names), np.array(common, float)], axis=1)
 
 
@@ -149,7 +159,10 @@ def _features(steps: Sequence[Measured], groups: Sequence, names: Sequence) -> n
     shapes = [each.shape for each in steps]
     inside = _inside(groups, names)
     tokens = inside * np.array([[shape.num_tokens] for shape in shapes])
-    common = [[s.num_read, s.num_pairs, s.num_sequences, s.num_moved] for s in shapes]
+    common = [
+        [s.num_read, s.num_pairs, s.num_sequences, s.num_moved, s.after_rest, s.after_prompts]
+        for s in shapes
+    ]
     return np.concatenate([inside, tokens, np.array(common, float)], axis=1)
 
 

@@ -13,6 +13,7 @@ from jpaged.scheduling.buckets import Bucket
 from jpaged.scheduling.cost import StepShape
 from jpaged.scheduling.events import StepRecord
 from jpaged.scheduling.loop import Executor
+from jpaged.simulator.aftermath import Aftermath
 
 WAITED = 20e-6  # seconds: who waits for an answer less than that found it there
 
@@ -72,6 +73,7 @@ class Meter:
         self._bucket: Bucket | None = None
         self._num_underway = 0
         self._rests, self._has_waited = True, False
+        self._aftermath = Aftermath()
         self._answered = self._host_since = 0.0
         self._entering_since: float | None = None
 
@@ -100,13 +102,14 @@ class Meter:
     def rest(self) -> None:
         """There is nothing to do, until somebody arrives."""
         self._rests = True
+        self._aftermath.rest()
 
     def bucket(self, batch: ScheduledBatch) -> Bucket | None:
         self._bucket = self.executor.bucket(batch)
         return self._bucket
 
     def submit(self, batch: ScheduledBatch) -> _Timed:
-        shape = StepShape.of(batch, self._bucket)
+        shape = StepShape.of(batch, self._bucket, self._aftermath.next_step())
         handle = self.executor.submit(batch)
         now = self.clock()
         host, self._host_since = now - self._host_since, now
@@ -123,6 +126,7 @@ class Meter:
         least = now - latest if self._has_waited else 0.0
         most = now - earliest
         self.steps.append(Measured(handle.shape, least, most, handle.host))
+        self._aftermath.answered(handle.shape)
         self._answered = self._entering_since = now
         if self._has_waited:
             self._host_since += now - asked

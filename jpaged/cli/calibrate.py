@@ -42,12 +42,20 @@ def report(table: FromTable) -> list[str]:
         *lines,
         f"{'all':<20}{'':>20}{sum(row.num_steps for row in table.rows.values()):>10}"
         f"{table.error:>8.1%}{table.error_p90:>8.1%}{table.bias:>+8.1%}",
-        f"a token read {table.read * 1e9:.1f} ns, a pair {table.pair * 1e9:.2f} ns, a sequence "
-        f"{table.sequence * 1e6:.2f} us, a page moved {table.moved * 1e6:.1f} us, "
-        f"the host {table.host_seconds * 1e6:.0f} us a step, {table.host_prompt * 1e6:.0f} a "
-        f"prompt, {table.host_token * 1e6:.2f} a token, "
-        f"{table.host_sequence * 1e6:.2f} a sequence; for its answer "
-        f"{table.enter_seconds * 1e6:.0f} us, {table.enter_prompt * 1e6:.0f} a prompt, "
-        f"{table.enter_sequence * 1e6:.2f} a sequence, {table.enter_end * 1e6:.0f} an end; for a "
-        f"request {table.admit_seconds * 1e6:.0f} us, {table.admit_token * 1e6:.2f} a token",
+        *_common(table),
+    ]
+
+
+def _common(table: FromTable) -> list[str]:
+    """What all buckets have in common: of the device, and of the host before and after a step."""
+    return [
+        f"the device: a token read {table.read * 1e9:.1f} ns, a pair {table.pair * 1e9:.2f} ns, a "
+        f"sequence {table.sequence * 1e6:.2f} us, a page moved {table.moved * 1e6:.1f} us; after "
+        f"a rest {table.rest * 1e6:.0f} us, after prompts {table.prompts * 1e6:.2f} a token",
+        f"the host: {table.host_seconds * 1e6:.0f} us, a prompt {table.host_prompt * 1e6:.0f}, a "
+        f"token {table.host_token * 1e6:.2f}, a sequence {table.host_sequence * 1e6:.2f}; after a "
+        f"rest {table.host_rest * 1e6:.0f}, after prompts {table.host_prompts * 1e6:.2f} a token",
+        f"its answer: {table.enter_seconds * 1e6:.0f} us, a prompt {table.enter_prompt * 1e6:.0f}, "
+        f"a sequence {table.enter_sequence * 1e6:.2f}, an end {table.enter_end * 1e6:.0f}",
+        f"a request: {table.admit_seconds * 1e6:.0f} us, a token {table.admit_token * 1e6:.2f}",
     ]

@@ -14,7 +14,8 @@ class StepShape:
     num_read: tokens in the cache that attention reads, summed over sequences, the new ones
     included.  num_pairs: of queries and keys; a prompt's grow with its square.  num_moved: pages
     copied, or swapped in or out; num_swapped: those swapped.  num_prompts: sequences that compute
-    more than a token.  bucket: what it is padded to, None if nothing is.
+    more than a token.  bucket: what it is padded to, None if nothing is.  after_rest,
+    after_prompts: of what came shortly before (see `simulator.aftermath`).
     """
 
     num_tokens: int
@@ -25,9 +26,17 @@ class StepShape:
     bucket: Bucket | None = None
     num_prompts: int = 0
     num_swapped: int = 0
+    after_rest: float = 0.0
+    after_prompts: float = 0.0
 
     @classmethod
-    def of(cls, batch: ScheduledBatch, bucket: Bucket | None) -> "StepShape":
+    def of(
+        cls,
+        batch: ScheduledBatch,
+        bucket: Bucket | None,
+        after: tuple[float, float] = (0.0, 0.0),
+    ) -> "StepShape":
+        """after: `after_rest` and `after_prompts`."""
         num_prompts = 0
         if batch.is_decode:  # most steps, and most of a simulation's time
             num_read = sum([sequence.num_computed for sequence, _ in batch.items])
@@ -40,9 +49,8 @@ class StepShape:
         swapped = sum([len(pages) for _, pages in batch.swap_outs])
         swapped += sum([len(pages) for _, _, pages in batch.swap_ins])
         moved = swapped + len(batch.page_copies)
-        num_sequences = batch.num_sequences
-        reading = num_read, num_pairs
-        return cls(batch.num_tokens, num_sequences, *reading, moved, bucket, num_prompts, swapped)
+        counts = batch.num_tokens, batch.num_sequences, num_read, num_pairs
+        return cls(*counts, moved, bucket, num_prompts, swapped, *after)
 
 
 class CostModel(Protocol):

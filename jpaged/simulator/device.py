@@ -15,6 +15,7 @@ from jpaged.scheduling.batch import ScheduledBatch, StepOutput
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import CostModel, StepShape
 from jpaged.scheduling.request import Request, Sequence
+from jpaged.simulator.aftermath import Aftermath
 from jpaged.simulator.clock import VirtualClock
 
 Fate = Callable[[Sequence], int]  # how many tokens a sequence will say, its end included
@@ -22,6 +23,7 @@ Fate = Callable[[Sequence], int]  # how many tokens a sequence will say, its end
 
 class Pretended(NamedTuple):
     output: StepOutput
+    shape: StepShape
     end: float
     entering: float  # seconds of the host, for the answer
 
@@ -51,6 +53,7 @@ class SimulatedDevice:
         self._admitting = getattr(cost_model, "admitting", None)
         self._chance = Random(f"{seed}/device")
         self.free_at = self.owed = 0.0
+        self._aftermath = Aftermath()
         self._bucket: Bucket | None = None  # of the batch that is submitted next
 
     def bucket(self, batch: ScheduledBatch) -> Bucket | None:
@@ -58,23 +61,28 @@ class SimulatedDevice:
         return self._bucket
 
     def submit(self, batch: ScheduledBatch) -> Pretended:
-        shape = StepShape.of(batch, self._bucket)
+        shape = StepShape.of(batch, self._bucket, self._aftermath.next_step())
         seconds, host = self._drawn(shape, self._chance)
         self.clock.now += host
         self.free_at = max(self.free_at, self.clock.now) + seconds
         tokens = tuple([self._token(sequence) for sequence, _ in batch.items])
         entering = self._entering(shape, tokens.count(self.eos)) if self._entering else 0.0
-        return Pretended(StepOutput(tokens, {}, {}), self.free_at, entering)
+        return Pretended(StepOutput(tokens, {}, {}), shape, self.free_at, entering)
 
     def collect(self, handle: Pretended) -> StepOutput:
         self.clock.wait_until(handle.end)
         self.owed += handle.entering
+        self._aftermath.answered(handle.shape)
         return handle.output
 
     def admit(self, request: Request) -> None:
         """Somebody arrives."""
         if self._admitting:
             self.owed += self._admitting(len(request.prompt))
+
+    def rest(self) -> None:
+        """There is nothing to do, until somebody arrives."""
+        self._aftermath.rest()
 
     def catch_up(self) -> None:
         """Lets the host enter what was collected, and admit who has arrived, before it schedules

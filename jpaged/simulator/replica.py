@@ -72,6 +72,8 @@ class Replica:
         self.device.catch_up()
         self.advanced, _, batch = self.loop.step()
         self.device.catch_up()
+        if not self.scheduler.has_unfinished:
+            self.device.rest()
         return batch is not None
 
     def step(self, until: float) -> bool:

@@ -2,9 +2,11 @@
 
     seconds = base(bucket) + token(bucket) · tokens
             + read · num_read + pair · num_pairs + sequence · num_sequences + moved · num_moved
+            + rest · after_rest + prompts · after_prompts
 
     host    = host_seconds + host(bucket) + host_prompt · num_prompts + host_token · tokens
             + host_sequence · num_sequences             before the step: scheduling, packing
+            + host_rest · after_rest + host_prompts · after_prompts
     enter   = enter_seconds + enter_prompt · num_prompts + enter_sequence · num_sequences
             + enter_end · num_ended                     after it: what it answered
     admit   = admit_seconds + admit_token · tokens      for each request that arrives
@@ -28,7 +30,7 @@ from jpaged.errors import ConfigError
 from jpaged.scheduling.buckets import Bucket, BucketLadder
 from jpaged.scheduling.cost import StepShape
 
-FORMAT = 4
+FORMAT = 5
 # engine options that a step's cost depends on: under others the table says nothing
 SHAPING = (
     "max_model_len",
@@ -66,8 +68,9 @@ class FromTable:
     options) say of what; pace, the seconds of a step of one sequence then (`calibration.pace`).
 
     rows: by bucket.  read, pair, sequence: seconds for a token read from the cache, for a pair of
-    query and key, for a sequence.  moved: for a page copied or swapped.  host_, enter_ and admit_:
-    what the host takes, most of it while the device is at the step before.
+    query and key, for a sequence.  moved: for a page copied or swapped.  rest, prompts: for what
+    came shortly before (`aftermath`).  host_, enter_ and admit_: what the host takes, most of it
+    while the device is at the step before.
     """
 
     rows: dict[Bucket, Row]
@@ -75,10 +78,14 @@ class FromTable:
     pair: float = 0.0
     sequence: float = 0.0
     moved: float = 0.0
+    rest: float = 0.0
+    prompts: float = 0.0
     host_seconds: float = 0.0
     host_prompt: float = 0.0
     host_token: float = 0.0
     host_sequence: float = 0.0
+    host_rest: float = 0.0
+    host_prompts: float = 0.0
     enter_seconds: float = 0.0
     enter_prompt: float = 0.0
     enter_sequence: float = 0.0
@@ -109,6 +116,8 @@ class FromTable:
             + self.pair * shape.num_pairs
             + self.sequence * shape.num_sequences
             + self.moved * shape.num_moved
+            + self.rest * shape.after_rest
+            + self.prompts * shape.after_prompts
         )
 
     def host(self, shape: StepShape) -> float:
@@ -119,6 +128,8 @@ class FromTable:
             + self.host_prompt * shape.num_prompts
             + self.host_token * shape.num_tokens
             + self.host_sequence * shape.num_sequences
+            + self.host_rest * shape.after_rest
+            + self.host_prompts * shape.after_prompts
         )
 
     def entering(self, shape: StepShape, num_ended: int) -> float:

@@ -26,6 +26,8 @@ TRUE = FromTable(
     pair=3e-7,
     sequence=4e-5,
     moved=1e-4,
+    rest=3e-4,
+    prompts=2e-6,
 )
 
 
@@ -37,7 +39,8 @@ def a_shape(rng: Random, bucket: Bucket) -> StepShape:
     pairs = read if bucket.is_decode else read + tokens * rng.randint(1, 200)
     moved = rng.choice([0, 0, 0, 3])
     prompts = 0 if bucket.is_decode else rng.randint(1, min(sequences, tokens))
-    return StepShape(tokens, sequences, read, pairs, moved, bucket, prompts)
+    after = 1 / rng.randint(1, 20), rng.choice([0.0, 0.0, rng.uniform(0, 200)])
+    return StepShape(tokens, sequences, read, pairs, moved, bucket, prompts, 0, *after)
 
 
 def steps(count: int, noise=lambda rng: 1.0, buckets=BUCKETS, seed: int = 0) -> list[Measured]:
@@ -67,7 +70,8 @@ def test_costs_are_found_again():
     # a few imagined measurements hold the buckets together, against a thousand real ones of each
     for each in steps(200, seed=1):
         assert table.seconds(each.shape) == pytest.approx(each.most, rel=0.01)
-    assert table.moved == pytest.approx(TRUE.moved, rel=0.05)
+    for cost in ("moved", "rest", "prompts"):
+        assert getattr(table, cost) == pytest.approx(getattr(TRUE, cost), rel=0.05)
 
 
 def test_noise_does_not_make_the_sum_of_all_steps_shorter():
@@ -110,9 +114,11 @@ def test_the_hosts_part_is_found_apart():
         "host_prompt": 5e-5,
         "host_token": 1e-6,
         "host_sequence": 4e-6,
+        "host_rest": 5e-4,
+        "host_prompts": 7e-7,
     }
     true = FromTable({b: Row(1.0, 0.0, host) for b, host in rows.items()}, **common)
-    measured = [replace(each, host=true.host(each.shape)) for each in steps(2000)]
+    measured = [replace(each, host=true.host(each.shape)) for each in steps(4000)]
 
     found = fit(measured, BUCKETS)
 

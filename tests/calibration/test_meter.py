@@ -1,7 +1,9 @@
 """What a meter makes of times that are known."""
 
 from jpaged.calibration.meter import Admitted, Meter
+from jpaged.sampling_params import SamplingParams
 from jpaged.scheduling.batch import ScheduledBatch, StepOutput
+from jpaged.scheduling.request import Request, Sequence
 
 
 class Scripted:
@@ -93,3 +95,21 @@ def test_who_is_admitted_and_what_is_entered_counts_apart():
     assert meter.admitted == [Admitted(7, 0.5), Admitted(9, 1.0), Admitted(1, 0.5)]
     told = [(step.host, step.entering, step.num_ended) for step in meter.steps]
     assert told == [(0.5, 0.25, 2), (0.25, None, 0)]
+
+
+def test_a_step_is_told_what_it_has_behind_it():
+    time = Scripted()
+    meter = Meter(time, time)
+    sequence = Sequence(Request("a", tuple(range(6)), SamplingParams()))
+
+    def step(num_tokens: int) -> None:
+        meter.collect(meter.submit(ScheduledBatch(((sequence, num_tokens),))))
+
+    for num_tokens in (6, 1, 1):
+        step(num_tokens)
+    meter.rest()
+    step(1)
+
+    shapes = [each.shape for each in meter.steps]
+    assert [each.after_rest for each in shapes] == [1, 1 / 2, 1 / 3, 1]
+    assert [each.after_prompts for each in shapes] == [0, 6, 3, 2]

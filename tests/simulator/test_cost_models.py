@@ -162,6 +162,15 @@ def test_the_host_is_slower_where_there_are_prompts():
     assert table.host(StepShape(9, 3, num_prompts=2)) == pytest.approx(5e-4 + 9e-6 + 3e-5)
 
 
+def test_what_came_shortly_before_makes_a_step_slower():
+    costs = {"rest": 4e-4, "prompts": 1e-6, "host_rest": 8e-4, "host_prompts": 2e-6}
+    table, calm = a_table(**costs), StepShape(8, 8, bucket=DECODE)
+    shape = replace(calm, after_rest=0.5, after_prompts=30.0)
+
+    assert table.seconds(shape) - table.seconds(calm) == pytest.approx(2e-4 + 3e-5)
+    assert table.host(shape) - table.host(calm) == pytest.approx(4e-4 + 6e-5)
+
+
 def test_an_answer_and_a_request_take_the_host_by_hand():
     table = a_table(
         enter_seconds=1e-4,
@@ -239,9 +248,9 @@ def test_a_table_is_read_as_it_was_saved(tmp_path):
     [
         ("{", "is no cost table"),
         ("[]", "is no cost table"),
-        ('{"format": 4}', "is no cost table"),
-        ('{"format": 4, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
-        ('{"format": 3, "rows": []}', "another format; calibrate again"),
+        ('{"format": 5}', "is no cost table"),
+        ('{"format": 5, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
+        ('{"format": 4, "rows": []}', "another format; calibrate again"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text, told):
