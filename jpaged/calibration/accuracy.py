@@ -16,11 +16,11 @@ class Comparison:
     """What an engine did at one load, once or several times with the same arrivals, and what its
     simulation said of it: seconds, by names such as `ttft_p99`.
 
-    is_saturated: see `is_saturated`, of most of the engine's runs.  step_error, step_bias: of
-    the cost model for the engine's very steps, the median of relative errors, and how much longer
-    it takes all of them together for.  slowness: what a step of one sequence took, over what
-    it took when the costs were measured: 1.3 is a machine that was slower by a third, which is no
-    error of the simulation.
+    is_saturated: see `is_saturated`, of the engine's runs.  step_error, step_bias: of the cost
+    model for the engine's very steps, the median of relative errors, and how much longer it takes
+    all of them together for; host_bias: the latter of the host's work for them.  slowness: what a
+    step of one sequence took, over what it took when the costs were measured: 1.3 is a machine that
+    was slower by a third, which is no error of the simulation.
     """
 
     load: float
@@ -31,6 +31,7 @@ class Comparison:
     is_saturated: bool
     step_error: float = 0.0
     step_bias: float = 0.0
+    host_bias: float = 0.0
     slowness: float = 1.0
 
     def mean(self, name: str) -> float:
@@ -72,21 +73,24 @@ def quantile(values: Sequence[float], share: float) -> float:
     return values[low] + (place - low) * (values[high] - values[low])
 
 
-def is_saturated(records: Sequence[RequestRecord]) -> bool:
-    """Whether requests arrived faster than they were served.
+def is_saturated(runs: Sequence[Sequence[RequestRecord]]) -> bool:
+    """Whether requests arrived faster than they were served, in runs of the same kind.
 
     Then those who are there, running or waiting, become more and more as long as others arrive: in
     the last third of that time, on average, more than in the third before, by at least GROWTH of
     the requests that arrived in a third.  The first third fills the engine, at any load.  In less
     time than requests take from arrival to end nobody can tell.
     """
-    if not records:
-        return False
+    num_arrived = sum(len(run) for run in runs)
+    return sum(_growth(run) for run in runs if run) > GROWTH * num_arrived / 3
+
+
+def _growth(records: Sequence[RequestRecord]) -> float:
+    """How many more are present in the last third of the arrivals than in the second, over time."""
     first = min(each.arrival for each in records)
     third = (max(each.arrival for each in records) - first) / 3
     before = _mean_present(records, first + third, first + 2 * third)
-    latest = _mean_present(records, first + 2 * third, first + 3 * third)
-    return latest - before > GROWTH * len(records) / 3
+    return _mean_present(records, first + 2 * third, first + 3 * third) - before
 
 
 def _mean_present(records: Sequence[RequestRecord], start: float, end: float) -> float:

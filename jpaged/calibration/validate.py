@@ -14,7 +14,7 @@ import numpy as np
 
 from jpaged.calibration.accuracy import Comparison, figures, is_saturated
 from jpaged.calibration.calibrate import frozen, options_of, shape_of
-from jpaged.calibration.fit import taken
+from jpaged.calibration.fit import PAUSE, taken
 from jpaged.calibration.meter import Measured, metered
 from jpaged.calibration.open_loop import serve
 from jpaged.calibration.pace import pace
@@ -103,10 +103,21 @@ def compare(
         num_requests=len(_ended(simulated)),
         measured=tuple(figures(_ended(run)) for run in runs),
         simulated=figures(_ended(simulated)),
-        is_saturated=fmean(is_saturated(part.ended) for run in runs for part in run) > 0.5,
+        is_saturated=is_saturated([part.ended for run in runs for part in run]),
         step_error=float(np.median(abs(predicted / measured - 1))),
         step_bias=float(predicted.sum() / measured.sum() - 1),
+        host_bias=_host_bias(steps, table),
     )
+
+
+def _host_bias(steps: Sequence[Measured], table: FromTable) -> float:
+    foretold = measured = 0.0
+    for each in steps:
+        before, after = table.host(each.shape), table.entering(each.shape, each.num_ended)
+        foretold += before + after
+        measured += min(each.host, PAUSE * before)
+        measured += after if each.entering is None else min(each.entering, PAUSE * after)
+    return foretold / measured - 1
 
 
 def _ended(parts: Sequence[Result]) -> list[RequestRecord]:

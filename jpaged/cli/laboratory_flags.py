@@ -89,19 +89,32 @@ def calibrate(parser: argparse.ArgumentParser) -> None:
 
 def validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("--costs", required=True, help="what `jpaged calibrate` wrote")
+    parser.add_argument(
+        "--costs",
+        help="what `jpaged calibrate` wrote (default: it is measured here, in turns with what is "
+        "served, because a machine has several speeds)",
+    )
+    parser.add_argument(
+        "--turn",
+        type=float,
+        default=5.0,
+        help="without --costs: seconds of arrivals at each load in turn (default 5)",
+    )
+    parser.add_argument("--costs-out", help="without --costs: where those found go, as JSON")
     parser.add_argument(
         "--loads",
         type=float,
         nargs="+",
         help="shares of the saturating rate (default 0.5 0.85 1.2)",
     )
-    parser.add_argument("--seconds", type=float, default=15.0, help="of arrivals (default 15)")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="of arrivals at each load (default 30)"
+    )
     parser.add_argument(
         "--repeats",
         type=int,
-        default=1,
-        help="runs of the engine, which tell the noise (default 1)",
+        default=2,
+        help="runs of the engine, which tell the noise (default 2)",
     )
     parser.add_argument("--workload-seed", type=int, default=1, metavar="SEED")
     parser.add_argument("--out", help="where the comparison goes, as JSON")

@@ -1,4 +1,4 @@
-"""`jpaged validate MODEL --costs FILE`: an engine against its simulation."""
+"""`jpaged validate MODEL`: an engine against its simulation."""
 
 import argparse
 import json
@@ -9,28 +9,35 @@ from typing import Any
 
 from jpaged.calibration.accuracy import AIMS, Comparison
 from jpaged.calibration.calibrate import build_engine, describe_machine
+from jpaged.calibration.turns import validate_in_turns
 from jpaged.calibration.validate import LOADS, validate
 from jpaged.cli.options import engine_options
+from jpaged.errors import ConfigError
 from jpaged.simulator.table import FromTable
 
 NOTABLE = 0.05  # of an engine's pace
 
 
 def run(args: argparse.Namespace) -> int:
-    table = FromTable.load(args.costs)
+    if args.costs and args.costs_out:
+        raise ConfigError("--costs-out is for costs that are measured here; leave out one of them")
+    table = FromTable.load(args.costs) if args.costs else None
     options = engine_options(args)
     policy = options.pop("policy", "fcfs")
     with build_engine(args.model, **options) as engine:
-        comparisons = validate(
-            engine,
-            table,
-            policy=policy,
-            loads=args.loads or LOADS,
-            seconds=args.seconds,
-            repeats=args.repeats,
-            seed=args.workload_seed,
-            on_run=_tell,
-        )
+        said: dict[str, Any] = {
+            "policy": policy,
+            "loads": args.loads or LOADS,
+            "seconds": args.seconds,
+            "repeats": args.repeats,
+            "seed": args.workload_seed,
+        }
+        if table is None:
+            table, comparisons = validate_in_turns(engine, turn=args.turn, **said)
+            if args.costs_out:
+                table.save(args.costs_out)
+        else:
+            comparisons = validate(engine, table, on_run=_tell, **said)
     print("\n".join(line for each in comparisons for line in report(each)))
     if args.out:
         found: dict[str, Any] = {
@@ -51,7 +58,8 @@ def report(comparison: Comparison) -> list[str]:
     lines = [
         f"load {comparison.load:.0%}, {comparison.rate:.1f} requests/s, "
         f"{comparison.num_requests} requests{saturated}; steps: median error "
-        f"{comparison.step_error:.1%}, bias {comparison.step_bias:+.1%}"
+        f"{comparison.step_error:.1%}, bias {comparison.step_bias:+.1%}, "
+        f"of the host {comparison.host_bias:+.1%}"
         f"{slower if changed else ''}",
         f"{'':<14}{'engine':>12}{'simulated':>12}{'error':>9}{'noise':>9}",
     ]
@@ -82,7 +90,7 @@ def _way_out(comparison: Comparison) -> str:
         return "`--repeats 3` tells how far the engine is from itself"
     if all(comparison.floor(name) > abs(comparison.error(name)) / 2 for name in comparison.beyond):
         return "the engine is about as far from itself: serve for longer (--seconds)"
-    return "calibrate for longer (`jpaged calibrate --seconds`), with nothing else running"
+    return "measure for longer (--seconds), with nothing else running, and without --costs"
 
 
 def as_json(comparison: Comparison) -> dict:

@@ -100,14 +100,22 @@ def test_more_arrivals_than_can_be_served_saturate():
     arrivals = [float(i) for i in range(300)]
 
     # one server of 1.25 seconds each: of five that arrive, four are served
-    assert is_saturated(a_run(arrivals, [1.25 + 0.25 * i for i in range(300)]))
-    assert all(is_saturated(a_queue(rate=12.0, seed=seed)) for seed in range(5))
+    assert is_saturated([a_run(arrivals, [1.25 + 0.25 * i for i in range(300)])])
+    assert all(is_saturated([a_queue(rate=12.0, seed=seed)]) for seed in range(5))
 
 
 def test_an_engine_that_keeps_up_does_not():
     arrivals = [float(i) for i in range(300)]
 
-    assert not is_saturated(a_run(arrivals, [40.0] * 300))  # many are there, and no more come
-    assert not is_saturated(a_run([0.0] * 300, [5.0] * 300))
-    assert not any(is_saturated(a_queue(rate=4.0, seed=seed)) for seed in range(20))
-    assert not is_saturated([])
+    assert not is_saturated([a_run(arrivals, [40.0] * 300)])  # many are there, and no more come
+    assert not is_saturated([a_run([0.0] * 300, [5.0] * 300)])
+    assert not any(is_saturated([a_queue(rate=4.0, seed=seed)]) for seed in range(20))
+    assert not is_saturated([]) and not is_saturated([[]])
+
+
+def test_short_runs_tell_together_what_one_of_them_does_not():
+    short = [a_queue(rate=6.5, count=60, seed=seed) for seed in range(40)]
+    flagged = [is_saturated([run]) for run in short]
+
+    assert any(flagged) and not is_saturated(short)
+    assert is_saturated([a_queue(rate=12.0, count=60, seed=seed) for seed in range(40)])

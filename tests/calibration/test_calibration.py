@@ -156,3 +156,21 @@ def test_the_command_line_calibrates_and_validates(tiny_llama, tmp_path, capsys)
     assert said.startswith("load 50%") and "ttft_p99" in said
     assert found["load"] == 0.5 and len(found["measured"]) == 2
     assert found["errors"].keys() == found["noise"].keys() == found["simulated"].keys()
+
+
+def test_the_command_line_validates_with_costs_that_it_measures_in_turns(
+    tiny_llama, tmp_path, capsys
+):
+    costs, told = tmp_path / "costs.json", tmp_path / "validation.json"
+    options = [str(tiny_llama), *FLAGS, "--seconds", "0.4", "--turn", "0.2"]
+    options += ["--loads", "0.5", "0.8"]
+
+    assert main(["validate", *options, "--costs-out", str(costs), "--out", str(told)]) == 0
+
+    half, most = json.loads(told.read_text())["loads"]
+    assert capsys.readouterr().out.count("\nlatency_p99") == 2
+    assert [half["load"], most["load"]] == [0.5, 0.8] and most["rate"] > half["rate"]
+    assert len(half["measured"]) == 2  # repetitions, of two turns each
+    assert FromTable.load(costs).rows
+    assert main(["validate", *options, "--costs-out", str(costs), "--costs", str(costs)]) != 0
+    assert "leave out one of them" in capsys.readouterr().err
