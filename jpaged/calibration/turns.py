@@ -15,7 +15,7 @@ from jpaged.calibration.calibrate import Steps, options_of, table_of, watched
 from jpaged.calibration.loads import Loads, capacity
 from jpaged.calibration.meter import Measured
 from jpaged.calibration.pace import pace
-from jpaged.calibration.validate import LOADS, PROBED, compare, requests, run_of
+from jpaged.calibration.validate import LOADS, PROBED, check_amounts, compare, requests, run_of
 from jpaged.calibration.workload import Known
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.progress import progress
@@ -64,7 +64,9 @@ def validate_in_turns(
 
     seconds: of arrivals at each load, in turns of so many.  repeats: of the same requests, which
     tell how far an engine is from itself.  The engine must have nothing to do.
+    Raises `ConfigError` for numbers that cannot be.
     """
+    check_amounts(loads, seconds, repeats, turn)
     engine.set_policy(policy)
     work = Loads(engine, seed)
     work.mixed(min(WARM, seconds))

@@ -38,8 +38,8 @@ def validate(
     *,
     policy: str | Policy = "fcfs",
     loads: Sequence[float] = LOADS,
-    seconds: float = 15.0,
-    repeats: int = 1,
+    seconds: float = 30.0,
+    repeats: int = 2,
     seed: int = 1,
     on_run: Callable[[float, int], object] = lambda load, run: None,
 ) -> list[Comparison]:
@@ -47,8 +47,9 @@ def validate(
 
     The engine must have nothing to do; it is to be another seed than the table was calibrated with.
     on_run(load, run) hears of each run of the engine before it begins.  Raises `ConfigError` if the
-    table is of another engine.
+    table is of another engine, or a number cannot be.
     """
+    check_amounts(loads, seconds, repeats)
     table.check(options_of(engine), shape_of(engine))
     engine.set_policy(policy)
     capacity = saturation_rate(engine, table, policy, seed)
@@ -68,6 +69,14 @@ def validate(
         found = compare(load, rate, runs, steps, [simulated], table)
         comparisons.append(replace(found, slowness=slowness))
     return comparisons
+
+
+def check_amounts(loads: Sequence[float], seconds: float, repeats: int, turn: float = 1.0) -> None:
+    """Raises `ConfigError` for what nobody can serve."""
+    amounts = {"seconds": seconds, "turn": turn, "repeats": repeats, "loads": min(loads, default=0)}
+    wrong = [f"{name}={value:g}" for name, value in amounts.items() if not 0 < value < inf]
+    if wrong:
+        raise ConfigError(f"{', '.join(wrong)}: these must be above 0, and at least one load given")
 
 
 def run_of(engine: LLMEngine, workload: list[Known]) -> tuple[Result, list[Measured]]:

@@ -10,7 +10,7 @@ from typing import Any
 from jpaged.calibration.accuracy import AIMS, Comparison
 from jpaged.calibration.calibrate import build_engine, describe_machine
 from jpaged.calibration.turns import validate_in_turns
-from jpaged.calibration.validate import LOADS, validate
+from jpaged.calibration.validate import LOADS, check_amounts, validate
 from jpaged.cli.options import engine_options
 from jpaged.errors import ConfigError
 from jpaged.simulator.table import FromTable
@@ -21,6 +21,7 @@ NOTABLE = 0.05  # of an engine's pace
 def run(args: argparse.Namespace) -> int:
     if args.costs and args.costs_out:
         raise ConfigError("--costs-out is for costs that are measured here; leave out one of them")
+    check_amounts(args.loads or LOADS, args.seconds, args.repeats, args.turn)
     table = FromTable.load(args.costs) if args.costs else None
     options = engine_options(args)
     policy = options.pop("policy", "fcfs")

@@ -11,6 +11,7 @@ from jpaged.calibration.calibrate import calibrate
 from jpaged.calibration.loads import SHARES, Loads
 from jpaged.calibration.meter import metered
 from jpaged.calibration.open_loop import serve
+from jpaged.calibration.turns import validate_in_turns
 from jpaged.calibration.validate import requests, saturation_rate, validate
 from jpaged.cli import main
 from jpaged.errors import ConfigError
@@ -139,6 +140,20 @@ def test_a_table_of_another_engine_is_refused(engine, table):
 
     with pytest.raises(ConfigError, match="page_size is 4, measured was 8.*width is 32"):
         validate(engine, other)
+
+
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        ({"repeats": 0}, "repeats=0"),
+        ({"turn": 0.0, "seconds": -1.0}, "seconds=-1, turn=0"),
+        ({"loads": (0.5, 0.0)}, "loads=0"),
+        ({"loads": ()}, "at least one load"),
+    ],
+)
+def test_amounts_that_nobody_can_serve_are_refused(engine, wrong, told):
+    with pytest.raises(ConfigError, match=told):
+        validate_in_turns(engine, **wrong)
 
 
 def test_the_command_line_calibrates_and_validates(tiny_llama, tmp_path, capsys):
