@@ -24,6 +24,7 @@ from jpaged.simulator.result import Result
 from jpaged.simulator.simulate import simulate
 from jpaged.simulator.table import FromTable
 
+TURN = 5.0  # seconds of arrivals at each load
 WARM = 3.0  # seconds until memory is touched and caches are filled
 DESIGNED = 10.0  # seconds of every shape, one after another
 CALIBRATED = 2  # times as long as each load is served
@@ -56,7 +57,7 @@ def validate_in_turns(
     policy: str | Policy = "fcfs",
     loads: Sequence[float] = LOADS,
     seconds: float = 30.0,
-    turn: float = 5.0,
+    turn: float = TURN,
     repeats: int = 2,
     seed: int = 1,
 ) -> tuple[FromTable, list[Comparison]]:

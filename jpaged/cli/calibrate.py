@@ -3,6 +3,7 @@
 import argparse
 
 from jpaged.calibration.calibrate import build_engine, calibrate
+from jpaged.cli.laboratory import check_out
 from jpaged.cli.options import engine_options
 from jpaged.simulator.table import FromTable
 
@@ -10,6 +11,7 @@ MOST_ERROR, MOST_BIAS = 0.1, 0.05  # of steps that were held out
 
 
 def run(args: argparse.Namespace) -> int:
+    check_out(args.out)
     with build_engine(args.model, **engine_options(args)) as engine:
         table = calibrate(engine, args.seconds, args.calibration_seed)
     table.save(args.out)

@@ -66,11 +66,11 @@ def distinct(what: str, names: Iterable[str]) -> list[str]:
     return found
 
 
-def check_out(path: str | None) -> None:
+def check_out(path: str | None, flag: str = "--out") -> None:
     """Before hours of work, not after."""
     if path is None:
         return
     if Path(path).is_dir():
-        raise ConfigError(f"--out {path} is a folder; name a file in it")
+        raise ConfigError(f"{flag} {path} is a folder; name a file in it")
     if not Path(path).absolute().parent.is_dir():
-        raise ConfigError(f"--out {path}: there is no folder {Path(path).parent}; make it first")
+        raise ConfigError(f"{flag} {path}: there is no folder {Path(path).parent}; make it first")

@@ -97,7 +97,6 @@ def validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--turn",
         type=float,
-        default=5.0,
         help="without --costs: seconds of arrivals at each load in turn (default 5)",
     )
     parser.add_argument("--costs-out", help="without --costs: where those found go, as JSON")

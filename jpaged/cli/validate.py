@@ -9,8 +9,9 @@ from typing import Any
 
 from jpaged.calibration.accuracy import AIMS, Comparison
 from jpaged.calibration.calibrate import build_engine, describe_machine
-from jpaged.calibration.turns import validate_in_turns
+from jpaged.calibration.turns import TURN, validate_in_turns
 from jpaged.calibration.validate import LOADS, check_amounts, validate
+from jpaged.cli.laboratory import check_out
 from jpaged.cli.options import engine_options
 from jpaged.errors import ConfigError
 from jpaged.simulator.table import FromTable
@@ -19,9 +20,7 @@ NOTABLE = 0.05  # of an engine's pace
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.costs and args.costs_out:
-        raise ConfigError("--costs-out is for costs that are measured here; leave out one of them")
-    check_amounts(args.loads or LOADS, args.seconds, args.repeats, args.turn)
+    _check(args)
     table = FromTable.load(args.costs) if args.costs else None
     options = engine_options(args)
     policy = options.pop("policy", "fcfs")
@@ -34,12 +33,14 @@ def run(args: argparse.Namespace) -> int:
             "seed": args.workload_seed,
         }
         if table is None:
-            table, comparisons = validate_in_turns(engine, turn=args.turn, **said)
+            table, comparisons = validate_in_turns(engine, turn=args.turn or TURN, **said)
             if args.costs_out:
                 table.save(args.costs_out)
         else:
             comparisons = validate(engine, table, on_run=_tell, **said)
     print("\n".join(line for each in comparisons for line in report(each)))
+    if args.costs and any(each.beyond for each in comparisons):
+        print("without --costs they are measured in turns with what is served, which is truer")
     if args.out:
         found: dict[str, Any] = {
             "model": table.of_model,
@@ -49,6 +50,21 @@ def run(args: argparse.Namespace) -> int:
         found["loads"] = [as_json(each) for each in comparisons]
         Path(args.out).write_text(json.dumps(found, indent=1) + "\n")
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Before minutes of measuring, not after."""
+    for name in ("costs_out", "turn"):
+        if args.costs and getattr(args, name) is not None:
+            flag = name.replace("_", "-")
+            raise ConfigError(
+                f"--{flag} is for costs that are measured here; leave out one of them"
+            )
+    check_amounts(
+        args.loads or LOADS, args.seconds, args.repeats, TURN if args.turn is None else args.turn
+    )
+    check_out(args.out)
+    check_out(args.costs_out, "--costs-out")
 
 
 def report(comparison: Comparison) -> list[str]:
@@ -91,7 +107,7 @@ def _way_out(comparison: Comparison) -> str:
         return "`--repeats 3` tells how far the engine is from itself"
     if all(comparison.floor(name) > abs(comparison.error(name)) / 2 for name in comparison.beyond):
         return "the engine is about as far from itself: serve for longer (--seconds)"
-    return "measure for longer (--seconds), with nothing else running, and without --costs"
+    return "measure for longer (--seconds), with nothing else running"
 
 
 def as_json(comparison: Comparison) -> dict:

@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 from jpaged.errors import PolicyWarning
-from jpaged.scheduling.blame import Place, raised_at, said_at
+from jpaged.scheduling.blame import Place, defined_at, raised_at, said_at
 from jpaged.scheduling.policy import Fcfs, Policy, Wish
 from jpaged.scheduling.prefix import CachedPage
-from jpaged.scheduling.request import Request, Sequence
+from jpaged.scheduling.request import Request, Sequence, Status
 from jpaged.scheduling.view import View
 
 # of what a policy raises; `exit()` in one ends no server, and Ctrl-C comes from elsewhere
@@ -115,12 +115,27 @@ class Counsel:
     def victim(self, view: View) -> Sequence:
         policy, asked = self.policy, self._time()
         try:
-            return policy.victim(view)
+            chosen = policy.victim(view)
+            if not isinstance(chosen, Sequence) or chosen.status is not Status.RUNNING:
+                self._doubt(policy, chosen)
+            return chosen
+        except PolicyWarning:
+            raise
         except RAISED as error:
             self._replace(policy, "victim", error)
             return self.policy.victim(view)
         finally:
             self.seconds += self._time() - asked
+
+    def _doubt(self, policy: Policy, chosen: object) -> None:
+        place = defined_at(policy, "victim")
+        self._warn(
+            "victim",
+            policy,
+            f"named {chosen!r:.100} as the victim, which is no running sequence; whoever came last "
+            f"gives way instead, and for others like it ({place}); choose one of view.running",
+            place,
+        )
 
     def wants_swap(self, view: View, victim: Sequence, otherwise: bool) -> bool:
         return bool(self._ask("wants_swap", otherwise, view, victim))

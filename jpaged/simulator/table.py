@@ -198,10 +198,16 @@ class FromTable:
         """Reads what `save` wrote.  Raises `ConfigError` if it is none."""
         try:
             table = json.loads(Path(path).read_text())
-            if table.pop("format") != FORMAT:
-                raise ConfigError(f"{path} is a cost table of another format; calibrate again")
+            if (found := table.pop("format")) != FORMAT:
+                raise ConfigError(
+                    f"{path} is a cost table of format {found}, not {FORMAT}; calibrate again"
+                )
             rows = {Bucket(*shape): Row(**row) for *shape, row in table.pop("rows")}
             return cls(rows=rows, **table)
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"there is no {path}; `jpaged calibrate` writes cost tables"
+            ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, ConfigError):
                 raise

@@ -250,7 +250,7 @@ def test_a_table_is_read_as_it_was_saved(tmp_path):
         ("[]", "is no cost table"),
         ('{"format": 5}', "is no cost table"),
         ('{"format": 5, "rows": [[8, 8, 32, {"bose": 1}]]}', "is no cost table"),
-        ('{"format": 4, "rows": []}', "another format; calibrate again"),
+        ('{"format": 4, "rows": []}', "format 4, not 5; calibrate again"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path, text, told):

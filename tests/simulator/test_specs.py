@@ -153,7 +153,7 @@ def test_a_workload_that_is_none_is_refused(text, says):
     [
         ("", "no cost model ''; there are roofline, constant, or a table.json"),
         ("costs", "no cost model 'costs'"),
-        ("nowhere.json", "nowhere.json is no cost table"),
+        ("nowhere.json", "there is no nowhere.json"),
         ("roofline", "roofline lacks model; it takes model, gpu, num_gpus, compute"),
         ("roofline:model=llama-8b,gpu=Z80", "no datasheet of 'Z80'; there are A100"),
         ("roofline:model=llama-8b,memory=3", "roofline has no option 'memory'; it takes model"),
