@@ -135,7 +135,7 @@ def test_an_engine_names_the_pages_it_counts(slow_server: Running):
 def test_snapshots_add_up_and_follow_the_engine(slow_server: Running):
     reader = threading.Thread(target=lambda: _read(slow_server, LONG))
     reader.start()
-    assert eventually(lambda: slow_server.service.live)
+    assert eventually(lambda: slow_server.num_pages_held() > 0)
     first, *_, last = snapshots(slow_server, 4)
     reader.join()
 
