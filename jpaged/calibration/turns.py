@@ -15,7 +15,7 @@ from jpaged.calibration.calibrate import Steps, options_of, table_of, watched
 from jpaged.calibration.loads import Loads, capacity
 from jpaged.calibration.meter import Measured
 from jpaged.calibration.pace import pace
-from jpaged.calibration.validate import LOADS, PROBED, check_amounts, compare, requests, run_of
+from jpaged.calibration.validate import LOADS, check_amounts, compare, crowd, requests, run_of
 from jpaged.calibration.workload import Known
 from jpaged.engine.llm_engine import LLMEngine
 from jpaged.engine.progress import progress
@@ -73,13 +73,14 @@ def validate_in_turns(
     work.mixed(min(WARM, seconds))
     usual = pace(engine)
     num_parts = max(1, round(seconds / turn))
-    served = loads_of(engine, loads, num_parts, seconds / num_parts, repeats, seed)
+    part = seconds / num_parts
+    served = loads_of(engine, loads, num_parts, part, repeats, seed)
     steps = Steps(designed=watched(work, work.designed, min(DESIGNED, seconds)).steps)
     num_turns = repeats * num_parts
     with progress(num_turns, "Calibrating and serving", "turn") as bar:
         for index in range(num_turns):
             engine.reset_prefix_cache()
-            steps.add_mixed(watched(work, work.mixed, CALIBRATED * seconds / num_parts))
+            steps.add_mixed(watched(work, work.mixed, CALIBRATED * part))
             for load in served:
                 load.serve(engine, *divmod(index, num_parts))
             bar.update()
@@ -96,8 +97,7 @@ def loads_of(
     seed: int,
 ) -> list[Load]:
     """Shares of what the engine can serve, measured; each part has arrivals for so many seconds."""
-    crowd = requests(engine, float("inf"), PROBED * engine.sizes.max_num_seqs, seed - 1)
-    most, loads = capacity(engine, crowd), []
+    most, loads = capacity(engine, crowd(engine, seed - 1)), []
     for share in shares:
         rate = share * most
         count = max(1, round(rate * seconds))

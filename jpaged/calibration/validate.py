@@ -92,6 +92,11 @@ def requests(engine: LLMEngine, rate: float, count: int, seed: int) -> list[Know
     return conversations(count, rate, seed, context, vocab)
 
 
+def crowd(engine: LLMEngine, seed: int) -> list[Known]:
+    """So many at once that most of them wait."""
+    return requests(engine, inf, PROBED * engine.sizes.max_num_seqs, seed)
+
+
 def compare(
     load: float,
     rate: float,
@@ -139,13 +144,12 @@ def saturation_rate(engine: LLMEngine, table: FromTable, policy: str | Policy, s
     All arrive at once: what is computed while others wait is what the engine can do.  The first
     half of that time, when all seats are filled with prompts together, does not count.
     """
-    count = PROBED * engine.sizes.max_num_seqs
-    workload = requests(engine, inf, count, seed + 1)
+    workload = crowd(engine, seed + 1)
     result = simulate(policy, workload, table, **options_of(engine))
     crowded = [each for each in result.records if each.num_waiting]
     crowded = crowded[len(crowded) // 2 :]
     if len(crowded) < 2:
-        raise ConfigError(f"{count} requests do not crowd the engine; lower max_num_seqs")
+        raise ConfigError(f"{len(workload)} requests do not crowd the engine; lower max_num_seqs")
     tokens = sum(each.num_tokens for each in crowded)
     per_request = fmean(each.num_final - 1 for each in workload)  # the last is never computed
     return tokens / (crowded[-1].end - crowded[0].start) / per_request

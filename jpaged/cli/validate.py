@@ -20,7 +20,8 @@ NOTABLE = 0.05  # of an engine's pace
 
 
 def run(args: argparse.Namespace) -> int:
-    _check(args)
+    turn = TURN if args.turn is None else args.turn
+    _check(args, turn)
     table = FromTable.load(args.costs) if args.costs else None
     options = engine_options(args)
     policy = options.pop("policy", "fcfs")
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
             "seed": args.workload_seed,
         }
         if table is None:
-            table, comparisons = validate_in_turns(engine, turn=args.turn or TURN, **said)
+            table, comparisons = validate_in_turns(engine, turn=turn, **said)
             if args.costs_out:
                 table.save(args.costs_out)
         else:
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, turn: float) -> None:
     """Before minutes of measuring, not after."""
     for name in ("costs_out", "turn"):
         if args.costs and getattr(args, name) is not None:
@@ -60,9 +61,7 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(
                 f"--{flag} is for costs that are measured here; leave out one of them"
             )
-    check_amounts(
-        args.loads or LOADS, args.seconds, args.repeats, TURN if args.turn is None else args.turn
-    )
+    check_amounts(args.loads or LOADS, args.seconds, args.repeats, turn)
     check_out(args.out)
     check_out(args.costs_out, "--costs-out")
 

@@ -45,16 +45,6 @@ class FailingVictim(Fcfs):
         raise KeyError("nobody")
 
 
-class Naming(Fcfs):
-    """Names whatever a function of the view answers as the victim."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def victim(self, view):
-        return self.name(view)
-
-
 class Saying(Fcfs):
     """Proposes whatever a function of the view answers."""
 
@@ -663,15 +653,3 @@ def test_a_policy_that_waits_for_ever_is_asked_a_few_times_only():
     result = simulate(Patient(), workload, Constant(step=1.0 / 3))
 
     assert len(result.ended) == 2
-
-
-def test_a_victim_that_does_not_run_is_told_of_once():
-    scheduler = a_scheduler(num_pages=4, page_size=4, policy=Naming(lambda view: 5))
-    for name in "abc":
-        add(scheduler, name, prompt=4, max_tokens=9)
-
-    with pytest.warns(PolicyWarning, match=r"policy Naming named 5 .* no running sequence") as told:
-        run(scheduler)
-
-    assert len(told) == 1 and told[0].filename == __file__
-    assert isinstance(scheduler.policy, Naming)

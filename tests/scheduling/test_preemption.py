@@ -215,6 +215,16 @@ def test_a_victim_that_is_none_is_replaced_by_the_youngest(nonsense):
         assert step(scheduler).preempted == (youngest,)
 
 
+def test_a_victim_that_does_not_run_is_told_of_once():
+    scheduler, _ = three_in_four_pages(policy=Names(5))
+
+    with pytest.warns(PolicyWarning, match=r"policy Names named 5 .* no running sequence") as told:
+        run(scheduler)
+
+    assert len(told) == 1 and told[0].filename == __file__
+    assert isinstance(scheduler.policy, Names)
+
+
 @pytest.mark.parametrize("which", ["eldest", "waiting", "finished", "of another scheduler"])
 def test_a_victim_that_may_not_be_one_is_replaced_by_the_youngest(which):
     scheduler, (eldest, _, youngest) = three_in_four_pages()
